@@ -1,0 +1,1 @@
+"""The command ``idt``: one file per command."""

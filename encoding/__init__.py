@@ -1,0 +1,1 @@
+"""Encodings of bags of vectors (arrives in a later version)."""

@@ -1,0 +1,183 @@
+"""Params: every number of improved dense trajectories, with unit, limits and source."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from idt.errors import ParameterError
+
+DESCRIPTORS = ("trajectory", "hog", "hof", "mbhx", "mbhy")
+
+Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
+FlowMethod = Literal["farneback", "dis"]
+Match = Literal["flow", "orb", "akaze", "sift"]
+People = Literal["none", "hog"]
+DType = Literal["float16", "float32"]
+
+
+def _number(default: Any, text: str, *, unit: str = "", low: float | None = None, high: float | None = None,
+            above: float | None = None, source: str) -> Any:
+    return field(default=default, metadata={"text": text, "unit": unit, "low": low, "high": high, "above": above,
+                                            "source": source})
+
+
+def _choice(default: Any, text: str, *, source: str) -> Any:
+    return field(default=default, metadata={"text": text, "unit": "", "source": source})
+
+
+_IJCV = "DT (IJCV 2013)"
+_IDT = "iDT (ICCV 2013)"
+_ORIGINAL = "original program"
+_OURS = "this package"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """All numbers of the method; a value out of its limits raises `ParameterError` that names field, value and limits.
+
+    Lengths in pixels are those of the processed frame (after ``short_side``) unless the text says "of the scale".
+    The defaults are those of the original program. ``docs/parameters.md`` is made from these fields.
+    """
+
+    length: int = _number(15, "length of a trajectory, in steps", unit="frames", low=2, high=1000, source=_IJCV)
+    stride: int = _number(5, "grid step at which new points start, at every scale", unit="px of the scale", low=1,
+                          high=1000, source=_IJCV)
+    patch: int = _number(32, "side of the square around a point that is described; also the shortest usable side of "
+                         "a frame", unit="px of the scale", low=4, high=1024, source=_IJCV)
+    spatial_cells: int = _number(2, "cells of the patch along x and along y", low=1, high=16, source=_IJCV)
+    temporal_cells: int = _number(3, "cells of the trajectory along time", low=1, high=1000, source=_IJCV)
+    scales: int = _number(8, "largest number of spatial scales, a factor of sqrt(2) apart; also the levels of the "
+                          "Farnebäck flow", low=1, high=16, source=_IJCV)
+    quality: float = _number(0.001, "a point starts where the smaller eigenvalue of the structure matrix exceeds this "
+                             "share of the largest in the image", low=0.0, high=1.0, source=_IJCV)
+    resample: int = _number(1, "new points start on every n-th processed frame", unit="frames", low=1, high=1_000_000,
+                            source="original program (option -I, working here)")
+    epsilon: float = _number(0.05, "added to every histogram bin before normalisation", above=0.0, high=1e6,
+                             source=_ORIGINAL)
+    hof_threshold: float = _number(0.4, "flow vectors up to this length vote for the zero bin of HOF",
+                                   unit="px of the scale", low=0.0, high=1e6, source=_ORIGINAL)
+    min_std: float = _number(math.sqrt(3.0), "a track that varies less than this in x and in y is static and dropped",
+                             unit="px", low=0.0, high=1e6, source=_ORIGINAL)
+    max_std: float = _number(50.0, "a track that varies more than this in x or in y is erratic and dropped", unit="px",
+                             above=0.0, high=1e6, source=_ORIGINAL)
+    max_step: float = _number(20.0, "a step longer than this is a jump when it also exceeds max_step_share", unit="px",
+                              above=0.0, high=1e6, source=_ORIGINAL)
+    max_step_share: float = _number(0.7, "share of the whole track that one step may have before it is a jump", low=0.0,
+                                    high=1.0, source=_IJCV)
+    min_motion: float = _number(1.0, "a track whose longest step after camera-motion removal does not exceed this is "
+                                "background and dropped", unit="px", low=0.0, high=1e6, source=_IDT)
+    start: int = _number(0, "first frame that is processed", unit="frame index", low=0, high=2**31 - 1,
+                         source=_ORIGINAL)
+    end: int | None = _number(None, "last frame that is processed (inclusive); none: the last of the video",
+                              unit="frame index", low=0, high=2**31 - 1, source=_ORIGINAL)
+    step: int = _number(1, "process every n-th frame; indices and times stay those of the video", unit="frames", low=1,
+                        high=1_000_000, source=_OURS)
+    short_side: int | None = _number(None, "resize frames so that their shorter side has this length; none: as they "
+                                     "are", unit="px", low=16, high=8192, source=_OURS)
+    descriptors: tuple[Descriptor, ...] = _choice(DESCRIPTORS, "descriptors that are computed and stored",
+                                                  source=_OURS)
+    flow: FlowMethod = _choice("farneback", "optical flow method", source=_OURS)
+    camera: bool = _choice(True, "remove camera motion (improved trajectories); off: dense trajectories", source=_IDT)
+    matches: tuple[Match, ...] = _choice(("flow",), "what the homography is estimated from: flow at good features, "
+                                         "and matches of key points", source=_OURS)
+    corners: int = _number(1000, "largest number of good features that give flow matches", low=4, high=100_000,
+                           source=_ORIGINAL)
+    corner_distance: float = _number(3.0, "shortest distance between good features", unit="px", low=0.0, high=1000.0,
+                                     source=_ORIGINAL)
+    match_window: float = _number(25.0, "key points are matched when they moved less than this in x and in y",
+                                  unit="px", above=0.0, high=1e6, source=_ORIGINAL)
+    min_matches: int = _number(50, "a homography is estimated from more matches than this", low=4, high=1_000_000,
+                               source=_ORIGINAL)
+    min_inliers: int = _number(25, "a homography is accepted with more inliers than this", low=4, high=1_000_000,
+                               source=_ORIGINAL)
+    ransac_threshold: float = _number(1.0, "largest reprojection error of an inlier", unit="px", above=0.0, high=1000.0,
+                                      source=_IDT)
+    people: People = _choice("none", "leave people found by the built-in detector (HOG) out of camera estimation",
+                             source=_IDT)
+    people_interval: int = _number(10, "run the people detector on every n-th processed frame and hold its boxes in "
+                                   "between", unit="frames", low=1, high=1_000_000, source=_OURS)
+    dtype: DType = _choice("float16", "type in which HOG, HOF and MBH are stored", source=_OURS)
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for f in dataclasses.fields(self):
+            object.__setattr__(self, f.name, _checked(f, hints[f.name], getattr(self, f.name)))
+        if self.end is not None and self.end < self.start:
+            raise ParameterError(f"end is {self.end}: it must not lie before start ({self.start}).")
+        if self.temporal_cells > self.length:
+            raise ParameterError(f"temporal_cells is {self.temporal_cells}: at most length ({self.length}) are possible.")
+        if self.spatial_cells > self.patch:
+            raise ParameterError(f"spatial_cells is {self.spatial_cells}: at most patch ({self.patch}) are possible.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict of JSON types, in order of definition."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Params:
+        """Return Params with the given fields set; an unknown name raises `ParameterError` that lists near ones."""
+        import difflib
+
+        names = [f.name for f in dataclasses.fields(cls)]
+        for key in values:
+            if key not in names:
+                near = difflib.get_close_matches(key, names, n=1)
+                hint = f"; did you mean {near[0]}?" if near else "."
+                raise ParameterError(f"{key} is not a parameter{hint} The parameters are: {', '.join(names)}.")
+        return cls(**values)
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that are equal exactly when all fields are equal."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _checked(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
+    """Return `value` in the type of the field `f`, or raise ParameterError with name, value and limits."""
+    optional = type(None) in get_args(hint)
+    if value is None and optional:
+        return None
+    kind = next(a for a in get_args(hint) if a is not type(None)) if optional else hint
+    if get_origin(kind) is Literal:
+        allowed = get_args(kind)
+        if value not in allowed:
+            raise ParameterError(f"{f.name} is {value!r}: allowed are {', '.join(allowed)}.")
+        return value
+    if get_origin(kind) is tuple:
+        allowed = get_args(get_args(kind)[0])
+        values = (value,) if isinstance(value, str) else tuple(value)
+        for v in values:
+            if v not in allowed:
+                raise ParameterError(f"{f.name} has {v!r}: allowed are {', '.join(allowed)}.")
+        if len(set(values)) < len(values) or not values:
+            raise ParameterError(f"{f.name} is {values!r}: give one or more of {', '.join(allowed)}, each once.")
+        return tuple(a for a in allowed if a in values)
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ParameterError(f"{f.name} is {value!r}: allowed are true and false.")
+        return value
+    limits = limits_text(f)
+    try:
+        number = kind(value)
+        exact = not isinstance(value, (bool, str)) and number == value
+    except (TypeError, ValueError, OverflowError):
+        exact = False
+    if not exact:
+        raise ParameterError(f"{f.name} is {value!r}: it must be {'an integer' if kind is int else 'a number'} {limits}.")
+    meta = f.metadata
+    low, high, above = meta["low"], meta["high"], meta["above"]
+    if (low is not None and number < low) or (high is not None and number > high) or (
+            above is not None and number <= above):
+        raise ParameterError(f"{f.name} is {value!r}: it must be {limits}.")
+    return number
+
+
+def limits_text(f: dataclasses.Field[Any]) -> str:
+    """Return the limits of a numeric field in words, for messages and tables."""
+    low, high, above = f.metadata["low"], f.metadata["high"], f.metadata["above"]
+    lower = f"from {low:g}" if low is not None else f"above {above:g}"
+    return f"{lower} to {high:g}" if high is not None else lower
