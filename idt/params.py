@@ -1,11 +1,17 @@
-"""Params: every number of improved dense trajectories, with unit, limits and source."""
+"""Params: every number of improved dense trajectories, with unit, limits and source.
+
+``python -m idt.params`` prints the page ``docs/parameters.md``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import math
+import os
+import tomllib
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -20,8 +26,8 @@ People = Literal["none", "hog"]
 DType = Literal["float16", "float32"]
 
 
-def _number(default: Any, text: str, *, unit: str = "", low: float | None = None, high: float | None = None,
-            above: float | None = None, source: str) -> Any:
+def _number(default: Any, text: str, *, unit: str = "", low: float | None = None, above: float | None = None,
+            high: float, source: str) -> Any:
     return field(default=default, metadata={"text": text, "unit": unit, "low": low, "high": high, "above": above,
                                             "source": source})
 
@@ -110,7 +116,8 @@ class Params:
         if self.end is not None and self.end < self.start:
             raise ParameterError(f"end is {self.end}: it must not lie before start ({self.start}).")
         if self.temporal_cells > self.length:
-            raise ParameterError(f"temporal_cells is {self.temporal_cells}: at most length ({self.length}) are possible.")
+            raise ParameterError(f"temporal_cells is {self.temporal_cells}: at most length ({self.length}) are "
+                                 "possible.")
         if self.spatial_cells > self.patch:
             raise ParameterError(f"spatial_cells is {self.spatial_cells}: at most patch ({self.patch}) are possible.")
 
@@ -121,8 +128,6 @@ class Params:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Params:
         """Return Params with the given fields set; an unknown name raises `ParameterError` that lists near ones."""
-        import difflib
-
         names = [f.name for f in dataclasses.fields(cls)]
         for key in values:
             if key not in names:
@@ -130,6 +135,29 @@ class Params:
                 hint = f"; did you mean {near[0]}?" if near else "."
                 raise ParameterError(f"{key} is not a parameter{hint} The parameters are: {', '.join(names)}.")
         return cls(**values)
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], **overrides: Any) -> Params:
+        """Return Params read from a TOML file of ``field = value`` lines; `overrides` win over the file.
+
+        Raises
+        ------
+        ParameterError
+            The file cannot be read, is not TOML, or has a name or value that is not allowed; the message names the
+            file.
+        """
+        try:
+            with open(path, "rb") as file:
+                values = tomllib.load(file)
+        except OSError as error:
+            raise ParameterError(f"{path}: the parameter file cannot be read ({error.strerror}).") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ParameterError(f"{path}: the parameter file is not TOML ({error}); "
+                                 "it holds lines such as: stride = 5") from error
+        try:
+            return cls.from_dict(values | overrides)
+        except ParameterError as error:
+            raise ParameterError(f"{path}: {error}") from error
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that are equal exactly when all fields are equal."""
@@ -149,7 +177,7 @@ def _checked(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
         return value
     if get_origin(kind) is tuple:
         allowed = get_args(get_args(kind)[0])
-        values = (value,) if isinstance(value, str) else tuple(value)
+        values = tuple(value) if isinstance(value, (tuple, list, set, frozenset)) else (value,)
         for v in values:
             if v not in allowed:
                 raise ParameterError(f"{f.name} has {v!r}: allowed are {', '.join(allowed)}.")
@@ -158,26 +186,73 @@ def _checked(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
         return tuple(a for a in allowed if a in values)
     if kind is bool:
         if not isinstance(value, bool):
-            raise ParameterError(f"{f.name} is {value!r}: allowed are true and false.")
+            raise ParameterError(f"{f.name} is {value!r}: allowed are true, false.")
         return value
-    limits = limits_text(f)
     try:
         number = kind(value)
         exact = not isinstance(value, (bool, str)) and number == value
     except (TypeError, ValueError, OverflowError):
         exact = False
     if not exact:
-        raise ParameterError(f"{f.name} is {value!r}: it must be {'an integer' if kind is int else 'a number'} {limits}.")
-    meta = f.metadata
-    low, high, above = meta["low"], meta["high"], meta["above"]
-    if (low is not None and number < low) or (high is not None and number > high) or (
-            above is not None and number <= above):
-        raise ParameterError(f"{f.name} is {value!r}: it must be {limits}.")
+        what = "an integer" if kind is int else "a number"
+        raise ParameterError(f"{f.name} is {value!r}: it must be {what} {limits_text(f)}.")
+    low, high, above = f.metadata["low"], f.metadata["high"], f.metadata["above"]
+    if number > high or (number < low if low is not None else number <= above):
+        raise ParameterError(f"{f.name} is {value!r}: it must be {limits_text(f)}.")
     return number
 
 
+def flag_name(f: dataclasses.Field[Any]) -> str:
+    """Return the name of the field's command line flag."""
+    return "--" + f.name.replace("_", "-")
+
+
 def limits_text(f: dataclasses.Field[Any]) -> str:
-    """Return the limits of a numeric field in words, for messages and tables."""
+    """Return the allowed values of a field in words, for messages, help and tables."""
+    if "low" not in f.metadata:
+        hint = get_type_hints(Params)[f.name]
+        if hint is bool:
+            return "true, false"
+        several = get_origin(hint) is tuple
+        return ("one or more of " if several else "") + ", ".join(get_args(get_args(hint)[0] if several else hint))
     low, high, above = f.metadata["low"], f.metadata["high"], f.metadata["above"]
-    lower = f"from {low:g}" if low is not None else f"above {above:g}"
-    return f"{lower} to {high:g}" if high is not None else lower
+    return f"from {low:.10g} to {high:.10g}" if low is not None else f"above {above:.10g}, at most {high:.10g}"
+
+
+def default_text(f: dataclasses.Field[Any]) -> str:
+    """Return the default of a field in words, for help and tables."""
+    if f.default is None:
+        return "none"
+    if isinstance(f.default, bool):
+        return str(f.default).lower()
+    if isinstance(f.default, tuple):
+        return ", ".join(f.default)
+    return f"{f.default:.6g}" if isinstance(f.default, float) else str(f.default)
+
+
+def parameters_page() -> str:
+    """Return the page ``docs/parameters.md``: a Markdown table of all fields."""
+    lines = [
+        "# Parameters",
+        "",
+        "Every number of the method: in the library `idt.Params(stride=8)`, on the command line `--stride 8`, in a",
+        "file for `--params` (TOML) `stride = 8`. Several values are given as `--descriptors hog,hof` and",
+        "`descriptors = [\"hog\", \"hof\"]`. A value that is not allowed is an error that says what is.",
+        "",
+        "This page is made from the fields of `idt.Params` by `python -m idt.params > docs/parameters.md`.",
+        "",
+        "| name | flag | unit | default | allowed | source | what it is |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for f in dataclasses.fields(Params):
+        off = f", `--no-{flag_name(f)[2:]}`" if isinstance(f.default, bool) else ""
+        cells = [f"`{f.name}`", f"`{flag_name(f)}`{off}", f.metadata["unit"], default_text(f), limits_text(f),
+                 f.metadata["source"], f.metadata["text"]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(parameters_page())

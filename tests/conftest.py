@@ -1,0 +1,25 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Folder of the real clips and reference outputs: IDT_TEST_DATA, by default ../shared/data beside the repository.
+
+    A test that needs it is skipped where it is absent, unless IDT_REQUIRE_DATA=1.
+    """
+    folder = ROOT / os.environ.get("IDT_TEST_DATA", "../shared/data")
+    if folder.is_dir():
+        return folder.resolve()
+    message = f"the test data is not in {folder}; set IDT_TEST_DATA"
+    if os.environ.get("IDT_REQUIRE_DATA") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
