@@ -4,8 +4,8 @@ Written from the numerical specification alone (ALGORITHM.md; the section is nam
 the original program's rows. Readable before fast: float64 inside, float32 where a result is handed on, because the
 specification hands on single precision. Nothing here imports OpenCV or Numba.
 
-Conventions: an image is (h, w), a flow (h, w, 2) with x then y, points are (n, 2) with x then y, sizes are (width, height),
-and `rnd` rounds to the nearest integer, ties to even.
+Conventions: an image is (h, w), a flow (h, w, 2) with x then y, points are (n, 2) with x then y, sizes are
+(width, height), and `rnd` rounds to the nearest integer, ties to even.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _bilinear_taps(target: int, source: int) -> tuple[NDArray[np.int64], NDArray
 
 
 def resize_grey(grey: UInt8, width: int, height: int) -> UInt8:
-    """8-bit bilinear resize in fixed point (section 2): weights of 1/2048, the vertical sum in two truncated products."""
+    """8-bit bilinear resize in fixed point (section 2): weights of 1/2048, truncated products in the vertical sum."""
     x0, x1, fx = _bilinear_taps(width, grey.shape[1])
     y0, y1, fy = _bilinear_taps(height, grey.shape[0])
     wx1, wy1 = rnd(fx * 2048), rnd(fy * 2048)
@@ -435,6 +435,13 @@ def trajectory_shape(points: Array, displacements: Array, params: Params | None 
 CHANNELS = ("hog", "hof", "mbhx", "mbhy")
 
 
+@dataclass(frozen=True)
+class _Image:
+    grey: UInt8
+    levels: list[UInt8]
+    expansions: list[Float32]
+
+
 @dataclass
 class _Track:
     points: list[Float32] = field(default_factory=list)
@@ -446,8 +453,9 @@ def improved_trajectories(frames: Sequence[UInt8] | UInt8, homographies: Float64
                           params: Params | None = None, *, approximate: bool = False) -> dict[str, Array]:
     """All rows of a clip, named as in the features file, descriptors unrounded in float32 (sections 10, 11, 16).
 
-    `frames` is the whole clip (T, H, W) of 8-bit grey; `homographies` (T, 3, 3) maps the previously processed frame to
-    frame t (None: identity, with the border rule of the warp still in force); start, end and step of `params` are obeyed.
+    `frames` is the whole clip (T, H, W) of 8-bit grey. Entry t of `homographies` (T, 3, 3) maps the previously
+    processed frame to frame t; None means identity, with the border rule of the warp still in force. Of `params`,
+    start, end and step are obeyed; resizing, the choice of descriptors, of the flow and of their type are not.
     """
     params = params or Params()
     last = len(frames) - 1 if params.end is None else min(params.end, len(frames) - 1)
@@ -457,26 +465,27 @@ def improved_trajectories(frames: Sequence[UInt8] | UInt8, homographies: Float64
     sizes = scale_sizes(width, height, factors)
     tracks: list[list[_Track]] = [[] for _ in factors]
     rows: list[dict[str, Array]] = []
+    previous: _Image | None = None
 
     for n, t in enumerate(processed):
         if min(width, height) < params.patch:
             break
         grey = frames[t]
-        expansions, levels = flow_expansions(grey, len(factors)), grey_pyramid(grey, sizes)
-        if n > 0:
-            flows = solve_flow(previous_expansions, expansions)
+        current = _Image(grey, grey_pyramid(grey, sizes), flow_expansions(grey, len(factors)))
+        if previous is not None:
+            flows = solve_flow(previous.expansions, current.expansions)
             stable = flows
             if params.camera:
-                h = np.eye(3) if homographies is None else homographies[t]
-                stable = solve_flow(previous_expansions, flow_expansions(warp(previous, grey, h), len(factors)))
+                warped = warp(previous.grey, grey, np.eye(3) if homographies is None else homographies[t])
+                stable = solve_flow(previous.expansions, flow_expansions(warped, len(factors)))
             for k, factor in enumerate(factors):
-                tracks[k], ended = _advance(tracks[k], previous_levels[k], flows[k], stable[k], params, approximate)
+                tracks[k], ended = _advance(tracks[k], previous.levels[k], flows[k], stable[k], params, approximate)
                 rows += [row for track in ended if (row := _row(track, t, factor, params)) is not None]
         if n % params.resample == 0:
-            for k, level in enumerate(levels):
+            for k, level in enumerate(current.levels):
                 live = np.array([track.points[-1] for track in tracks[k]])
                 tracks[k] += [_Track([p]) for p in sample_points(level, live, params.stride, params.quality)]
-        previous, previous_expansions, previous_levels = grey, expansions, levels
+        previous = current
     return _table(rows, processed, width, height, params)
 
 

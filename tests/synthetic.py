@@ -1,8 +1,8 @@
 """Small videos whose motion is known exactly, as arrays; nothing is read, decoded or resampled.
 
-Everything is drawn from one scene: a textured plane seen by a camera that moves by a homography from frame to frame, and
-perhaps a textured square that slides over the plane. The texture is a sum of sinusoids, so it can be evaluated at any real
-coordinate and a shift by a third of a pixel is exact up to the rounding to 8 bits.
+Everything is drawn from one scene: a textured plane seen by a camera that moves by a homography from frame to frame,
+and perhaps a textured square that slides over the plane. The texture is a sum of sinusoids, so it can be evaluated at
+any real coordinate and a shift by a third of a pixel is exact up to the rounding to 8 bits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A video and the truth about it; entry t of a truth tells of the step from frame t - 1 to t, entry 0 of no motion."""
+    """A video and its truth; entry t of a motion tells of the step from frame t - 1 to t, entry 0 of no motion."""
 
     frames: NDArray[np.uint8]  # (T, H, W)
     homographies: Float64  # (T, 3, 3), motion of the background: frame t - 1 to t
@@ -53,8 +53,9 @@ class Texture:
         total = np.zeros(np.broadcast(x, y).shape)
         for kx, ky, phase in zip(self.kx, self.ky, self.phase, strict=True):
             total += np.sin(kx * x + ky * y + phase)
-        # tanh bends the values but moves nothing, so that the motion stays exact where clipping would not touch it either
-        return 127.5 + 120 * np.tanh(0.7 * total / np.sqrt(len(self.phase) / 2))
+        # tanh bends the values into range but moves nothing, so the motion stays exact.
+        grey: Float64 = 127.5 + 120 * np.tanh(0.7 * total / np.sqrt(len(self.phase) / 2))
+        return grey
 
 
 def translation(x: float, y: float) -> Float64:
@@ -66,7 +67,8 @@ def similarity(degrees: float, zoom: float, centre: tuple[float, float]) -> Floa
     """(3, 3) homography that turns (x axis towards y axis) and enlarges about a point."""
     c, s = zoom * np.cos(np.radians(degrees)), zoom * np.sin(np.radians(degrees))
     turn = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
-    return translation(*centre) @ turn @ translation(-centre[0], -centre[1])
+    about: Float64 = translation(*centre) @ turn @ translation(-centre[0], -centre[1])
+    return about
 
 
 def map_points(homography: Float64, x: Float64, y: Float64) -> tuple[Float64, Float64]:
@@ -113,7 +115,8 @@ def pan(velocity: tuple[float, float] = (1.5, -0.75), *, frames: int = 20, heigh
 def turn(degrees: float = 0.6, zoom: float = 1.01, *, frames: int = 20, height: int = 72, width: int = 96,
          seed: int = 0) -> Clip:
     """A textured plane that turns and grows about the middle of the frame."""
-    return scene(frames, height, width, camera=similarity(degrees, zoom, ((width - 1) / 2, (height - 1) / 2)), seed=seed)
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    return scene(frames, height, width, camera=similarity(degrees, zoom, centre), seed=seed)
 
 
 def moving_square(velocity: tuple[float, float] = (1.5, 0.5), *, camera: Float64 | None = None, frames: int = 20,
