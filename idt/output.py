@@ -58,7 +58,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     temporary = target.with_name(f".idt-{secrets.token_hex(8)}.tmp")
     with writing(path):
         try:
-            with open(temporary, "xb") as file:
+            with open(temporary, "xb+") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
