@@ -1,0 +1,97 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from idt.errors import OutputError
+from idt.output import replacing
+
+
+def test_file_appears_at_the_end_in_a_new_folder(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "out.bin"
+    with replacing(path) as file:
+        file.write(b"abc")
+        assert not path.exists()
+        assert Path(file.name).parent == path.parent
+        assert Path(file.name).name.startswith(".idt-")
+    assert path.read_bytes() == b"abc"
+    assert os.listdir(path.parent) == ["out.bin"]
+
+
+def test_mode_follows_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        with replacing(tmp_path / "out"):
+            pass
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
+def test_exception_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"old")
+    with pytest.raises(error), replacing(path) as file:
+        raise error(file.write(b"new"))
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_long_names_work_up_to_the_limit_of_the_file_system(tmp_path: Path) -> None:
+    with replacing(tmp_path / ("n" * 255)):
+        pass
+    with pytest.raises(OutputError, match=r"nnn cannot be written: File name too long\.$"), \
+            replacing(tmp_path / ("n" * 256)):
+        pass
+    assert os.listdir(tmp_path) == ["n" * 255]
+
+
+def test_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "out")
+    with replacing(tmp_path / "link") as file:
+        file.write(b"x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "far" / "out").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(("name", "reason"), [
+    ("file/out", "file is not a folder"), ("file/sub/out", "Not a directory"),
+    ("folder", "it is a folder; name a file in it"), ("pipe", "it is not a plain file")])
+def test_impossible_places(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match=rf"{name} cannot be written: .*{reason}"), replacing(tmp_path / name):
+        pytest.fail("the block must not run")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "pipe"]
+
+
+def test_device_is_never_replaced() -> None:
+    with pytest.raises(OutputError, match=r"^/dev/full cannot be written: it is not a plain file\.$"), \
+            replacing("/dev/full"):
+        pytest.fail("the block must not run")
+
+
+def test_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"out cannot be written: No space left on device\.$"), \
+            replacing(tmp_path / "out"), open("/dev/full", "wb", buffering=0) as full:
+        full.write(b"x")
+    assert os.listdir(tmp_path) == []
+
+
+def test_failing_sync_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OutputError, match="Input/output error"), replacing(tmp_path / "out"):
+        pass
+    assert os.listdir(tmp_path) == []
