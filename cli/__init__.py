@@ -1,1 +1,99 @@
-"""The command ``idt``: one file per command."""
+"""The command ``idt``: one file per command, each a thin call into the library."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cyclopts import App
+
+    from idt.cli.options import Common
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments after the name of the program; default: those of the process.
+
+    Returns
+    -------
+    int
+        0: done; 1: a video failed or a file cannot be used; 2: wrong usage; 130: interrupted; 141: nobody reads the
+        output any more.
+    """
+    debug = False
+    try:
+        from cyclopts import CycloptsError
+
+        from idt.cli.options import Common
+        from idt.errors import IdtError, ParameterError
+
+        try:
+            command, bound, _ = _app().parse_args(sys.argv[1:] if argv is None else argv, exit_on_error=False,
+                                                  print_error=False)
+            common = bound.arguments.get("common", Common())
+            debug = common.debug
+            with _warnings(common):
+                code = command(*bound.args, **bound.kwargs)
+            sys.stdout.flush()
+            return code or 0
+        except CycloptsError as error:
+            print(f"idt: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        except IdtError as error:
+            if debug:
+                traceback.print_exc()
+            print(f"idt: {error}", file=sys.stderr)
+            return 2 if isinstance(error, ParameterError) else 1
+    except KeyboardInterrupt:
+        if debug:
+            traceback.print_exc()
+        print("idt: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # What is still buffered can go nowhere; without this the interpreter would complain when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _app() -> App:
+    from cyclopts import App
+
+    from idt import __version__
+    from idt.cli.demo import demo
+    from idt.cli.diff import diff
+    from idt.cli.export import export
+    from idt.cli.extract import extract
+    from idt.cli.info import info
+    from idt.cli.view import view
+
+    app = App(name="idt", version=__version__, result_action="return_value", suppress_keyboard_interrupt=False,
+              help="Classical video features: improved dense trajectories with HOG, HOF and MBH descriptors.\n\n"
+                   "Start with: idt demo")
+    for command in (demo, extract, view, export, diff, info):
+        app.command(command)
+    return app
+
+
+@contextlib.contextmanager
+def _warnings(common: Common) -> Iterator[None]:
+    """Show what the library logs as lines on stderr."""
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(f"idt: warning: {record.getMessage()}", file=sys.stderr)
+
+    logger, handler = logging.getLogger("idt"), Lines(logging.ERROR if common.quiet else logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,76 @@
+"""idt extract: videos to features."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from idt.cli.options import Common, Given, Output, ParamsFile, Threads, params_of, usable_cores
+from idt.errors import ParameterError
+
+
+def extract(
+    inputs: Annotated[list[str], Parameter(name="INPUT", negative=())], /, *,
+    output: Output,
+    text: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    boxes: Annotated[Path | None, Parameter(metavar="FILE|DIR", negative=(), show_default=False)] = None,
+    homographies: Annotated[Path | None, Parameter(metavar="FILE|DIR", negative=(), show_default=False)] = None,
+    params: ParamsFile = None,
+    threads: Threads = None,
+    force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    verify: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    given: Annotated[Given, Parameter(name="*")] = Given(),  # noqa: B008
+    common: Annotated[Common, Parameter(name="*")] = Common(),  # noqa: B008
+) -> int:
+    """Extract improved dense trajectories: one features file for each video.
+
+    Videos are done in order, one after the other. What is done already is skipped; a video that fails is reported and
+    passed over, and leaves no file.
+
+    Parameters
+    ----------
+    inputs
+        Video files; folders (one that directly holds images is one video, any other is searched for videos); "globs";
+        @list.txt, a file with one of these a line.
+    output
+        Folder of the files: walk/a.avi below a folder argument gives walk/a.avi.npz. With --text also - for stdout.
+    text
+        Write the rows of the original program (a.avi.txt) instead of features files; these are never skipped.
+    boxes
+        Boxes of people, left out when camera motion is estimated: a file for one video, or a folder with a file for
+        each (walk/a.avi.txt or walk/a.txt).
+    homographies
+        Camera motion to use instead of estimating it: a file for one video, or a folder with a file for each
+        (walk/a.avi.npz or walk/a.npz).
+    force
+        Also extract what is done already.
+    verify
+        Take a video for unchanged only when its content is, not by size and time stamp.
+    """
+    from idt.batch import extract_videos, work_list
+    from idt.cli.progress import Reporter
+    from idt.features import Features
+    from idt.text import write_text
+
+    settings = params_of(given, params)
+    with tempfile.TemporaryDirectory() as scratch:
+        stdout = str(output) == "-"
+        if stdout:
+            # Column 10 of a row needs the number of frames, which is known at the end: the rows wait in a file.
+            output = Path(scratch)
+            videos = len(work_list(inputs, output))
+            if not text or videos != 1:
+                raise ParameterError(f"output is -: only the --text rows of one video can go to stdout ({videos} videos).")
+        with Reporter(common) as reporter:
+            summary = extract_videos(inputs, output, settings, boxes=boxes, homographies=homographies,
+                                     text=text and not stdout, threads=threads or usable_cores(), force=force,
+                                     verify=verify, progress=reporter.progress, report=reporter.report)
+        if stdout and not summary.failed:
+            write_text(Features.load(summary.outcomes[0].job.output), sys.stdout.buffer)
+        elif not stdout:
+            reporter.summary(summary, output)
+    return 1 if summary.failed else 0

@@ -1,0 +1,161 @@
+"""idt info: what a file or the machine is."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import math
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+from cyclopts import Parameter
+
+from idt.cli.options import Common, usable_cores
+from idt.cli.progress import counted
+from idt.errors import ParameterError
+from idt.params import Params
+
+if TYPE_CHECKING:
+    from idt.features import Features
+
+Lines: TypeAlias = list[tuple[str, object]]
+
+_LIBRARIES = ("numpy", "numba", "scipy", "scikit-learn", "opencv-contrib-python-headless", "av", "h5py", "pyarrow")
+
+
+def info(
+    file: Annotated[Path | None, Parameter(negative=(), show_default=False)] = None, /, *,
+    compile: Annotated[bool, Parameter(name="--compile", negative=(), show_default=False)] = False,
+    common: Annotated[Common, Parameter(name="*")] = Common(),  # noqa: B008
+) -> None:
+    """Show what a features file or a video is; without a file, what the program runs on.
+
+    A video is decoded to its end, because what its header says of the number of frames is often wrong.
+
+    Parameters
+    ----------
+    file
+        Features file (.npz, or the original text), video file or folder of images.
+    compile
+        Compile all kernels now, instead of when they are first used; for images of containers.
+    """
+    if file is None:
+        if compile:
+            from idt.pipeline import compile_kernels
+
+            compile_kernels()
+        lines = _machine()
+    elif compile:
+        raise ParameterError(f"compile goes without a file, but {file} is given.")
+    elif _holds_features(file):
+        from idt.features import Features
+
+        lines = _features(file, Features.load(file))
+    else:
+        lines = _video(file)
+    width = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        print(f"{name:{width}}  {value}")
+
+
+def _machine() -> Lines:
+    from idt import __version__
+    from idt.pipeline import kernels_cached
+
+    lines: Lines = [("densetraj", f"{__version__} in {Path(__file__).parents[1] / 'idt'}"),
+                    ("Python", f"{platform.python_version()} in {sys.prefix}"), ("system", platform.platform()),
+                    ("processor", _processor()), ("usable cores", usable_cores()), ("CUDA", _cuda())]
+    for name in _LIBRARIES:
+        try:
+            lines.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            lines.append((name, "not installed"))
+    return lines
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _cuda() -> str:
+    """Return what the CUDA driver says, without any CUDA library of Python."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return "no driver"
+    count, name = ctypes.c_int(), ctypes.create_string_buffer(100)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return "a driver, but no usable device"
+    devices = [name.value.decode() for n in range(count.value) if driver.cuDeviceGetName(name, len(name), n) == 0]
+    return ", ".join(devices) or "a driver, but no usable device"
+
+
+def _holds_features(path: Path) -> bool:
+    """Tell by its first bytes or its name whether a file holds features, as text or not; all else may be a video."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError:
+        head = b""
+    return (head == b"PK\x03\x04" or head[:2] == b"\x1f\x8b" or head[:1].isdigit()
+            or path.suffix in (".npz", ".txt", ".gz"))
+
+
+def _features(path: Path, features: Features) -> Lines:
+    meta = features.meta
+    lines: Lines = [("features", f"{path}, {_bytes(path.stat().st_size)}")]
+    video, span = meta.get("video"), meta.get("span")
+    if video:
+        rate = f", {video['fps']:.2f} frames/s" if video["fps"] else ""
+        lines.append(("video", f"{video['name']}, {video['width']}x{video['height']}{rate}, "
+                               f"{_frames(video['decoded_frames'], video['damaged_frames'])}"))
+    if span:
+        lines.append(("processed", f"frames {span['first']} to {span['last']}"))
+    lines.append(("trajectories", f"{len(features)}{': ' + meta['reason'] if meta.get('reason') else ''}"))
+    if meta.get("package"):
+        lines.append(("made by", f"densetraj {meta['package']}, algorithm {meta['algorithm']}"))
+    if meta.get("origin") == "text":
+        lines.append(("parameters", "not in a text file; taken for the standard ones"))
+    elif meta.get("params"):
+        standard = Params().to_dict()
+        changed = [f"{name} {value}" for name, value in meta["params"].items() if standard.get(name) != value]
+        lines.append(("parameters", ", ".join(changed) or "standard"))
+    lines += [(name, f"{array.dtype} {array.shape}") for name, array in features.arrays().items()]
+    return lines
+
+
+def _video(path: Path) -> Lines:
+    from idt.video import frames, identity
+
+    last = None
+    with frames(path, threads=usable_cores()) as reader:
+        for last in reader:
+            pass
+    stated = f" (its header says {reader.total})" if reader.total not in (None, reader.decoded) else ""
+    lines: Lines = [("video", f"{path}, {_bytes(identity(path, content=False)['size'])}"),
+                    ("size", f"{reader.width}x{reader.height}"),
+                    ("frames", f"{_frames(reader.decoded, reader.damaged)}{stated}"),
+                    ("frame rate", f"{reader.fps:.3f} frames/s" if reader.fps else "not stated")]
+    if last is not None and not math.isnan(last.time_s):
+        lines.append(("last frame", f"at {last.time_s:.3f} s"))
+    return lines
+
+
+def _frames(decoded: int, damaged: int) -> str:
+    return counted(decoded, "frame") + (f", {damaged} of them damaged" if damaged else "")
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -1,0 +1,85 @@
+"""Flags that several commands share; those of the method are generated from the fields of Params."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from cyclopts import Group, Parameter, Token
+
+from idt.errors import ParameterError
+from idt.params import Params, default_text, flag_name, limits_text
+
+METHOD = Group("Method", help="Every number of the method; docs/parameters.md tells where each comes from.", sort_key=9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Flags of every command."""
+
+    quiet: Annotated[bool, Parameter(negative=(), show_default=False, help="Print nothing but results and errors.")] = False
+    debug: Annotated[bool, Parameter(negative=(), show_default=False,
+                                     help="Show where in the program an error arose.")] = False
+
+
+def _split(_type: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    return tuple(value.strip() for token in tokens for value in token.value.split(","))
+
+
+def _flag(f: dataclasses.Field[Any]) -> Any:
+    """Return the annotated type of the flag of a field; None as its value says that the flag was not given."""
+    hint = get_type_hints(Params)[f.name]
+    kind = next((a for a in get_args(hint) if a is not type(None)), str) if type(None) in get_args(hint) else hint
+    unit = f"{f.metadata['unit']}; " if f.metadata["unit"] else ""
+    allowed = f"{limits_text(f)}; " if hint is not bool else ""
+    text = f.metadata["text"][0].upper() + f.metadata["text"][1:]
+    options: dict[str, Any] = {"name": flag_name(f), "group": METHOD, "show_default": False,
+                               "help": f"{text} [{unit}{allowed}default: {default_text(f)}]."}
+    if get_origin(kind) is tuple:
+        return Annotated[tuple[str, ...] | None, Parameter(converter=_split, n_tokens=1, negative=(), metavar="A,B",
+                                                           **options)]
+    if get_origin(kind) is Literal:  # checked by Params, whose message names what is allowed
+        return Annotated[str | None, Parameter(metavar="NAME", negative=(), **options)]
+    if kind is bool:
+        return Annotated[bool | None, Parameter(**options)]
+    return Annotated[kind | None, Parameter(negative=(), metavar="N" if kind is int else "X", **options)]
+
+
+Given = dataclasses.make_dataclass(
+    "Given", [(f.name, _flag(f), dataclasses.field(default=None)) for f in dataclasses.fields(Params)],
+    frozen=True, kw_only=True)
+Given.__doc__ = "Flags of the method; None where the flag was not given."
+Given.__module__ = __name__  # cyclopts takes a class without a module of its own for a builtin
+
+
+def params_of(given: Any, file: Path | None) -> Params:
+    """Return the parameters of a command line: those of the file, overridden by the flags that were given."""
+    flags = {name: value for name, value in vars(given).items() if value is not None}
+    return Params.from_dict(flags) if file is None else Params.from_toml(file, **flags)
+
+
+def usable_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def at_least_one(_type: Any, value: int | None) -> None:
+    """Refuse a number of threads below 1."""
+    if value is not None and value < 1:
+        raise ParameterError(f"threads is {value}: it must be at least 1.")
+
+
+def _path_or_dash(_type: Any, value: Path) -> None:
+    if str(value).startswith("-") and str(value) != "-":
+        raise ValueError(f"{value} is a flag, not a path; a path that begins with - is written ./{value}")
+
+
+Output = Annotated[Path, Parameter(alias="-o", allow_leading_hyphen=True, validator=_path_or_dash, negative=())]
+Threads = Annotated[int | None, Parameter(validator=at_least_one, metavar="N", negative=(), show_default=False,
+                                          help="Threads inside one video [default: all cores].")]
+ParamsFile = Annotated[Path | None, Parameter(name="--params", metavar="FILE.toml", negative=(), show_default=False, help=(
+    "Parameters of the method, as lines such as: stride = 5. Flags override it."))]

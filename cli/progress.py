@@ -1,0 +1,113 @@
+"""What the extraction of videos shows on stderr: a bar on a terminal, a line for each video, a summary."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from idt.cli.options import Common
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from idt.batch import Outcome, Progress, Summary
+
+
+class Reporter:
+    """Context manager whose `progress` and `report` are given to `idt.batch.extract_videos`."""
+
+    def __init__(self, common: Common) -> None:
+        self._common = common
+        self._bar = _bar() if sys.stderr.isatty() and not common.quiet else None
+        self._last: Progress | None = None
+        self._began = 0.0
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def progress(self, progress: Progress) -> None:
+        """Move the bar."""
+        if self._last is None:
+            self._say_when_kernels_are_compiled()
+        if progress.frames == 0:
+            self._began = time.perf_counter()
+        self._last = progress
+        if self._bar is None:
+            return
+        if not self._bar.task_ids:
+            self._bar.add_task("", rate="")
+            if progress.videos > 1:
+                self._bar.add_task("", total=progress.videos, rate="")
+        frames, *videos = self._bar.task_ids
+        if progress.frames == 0:
+            self._bar.reset(frames, description=_short(Path(progress.job.source).name), total=None, rate="")
+        else:
+            speed = self._bar.tasks[0].speed
+            rate = f"{speed:.1f} frames/s, " if speed else ""
+            self._bar.update(frames, completed=progress.frames, total=progress.total,
+                             rate=f"{rate}{progress.trajectories} trajectories")
+        for task in videos:
+            share = min(1.0, progress.frames / progress.total) if progress.total else 0.0
+            self._bar.update(task, description=f"video {progress.number} of {progress.videos}",
+                             completed=progress.number - 1 + share)
+
+    def report(self, outcome: Outcome) -> None:
+        """Print the line of a video that is done or failed."""
+        if outcome.state == "failed":
+            if self._common.debug:
+                traceback.print_exception(outcome.error)
+            self._say(f"idt: {outcome.reason}")
+        elif outcome.meta is not None and self._last is not None and not self._common.quiet:
+            frames, seconds = self._last.frames, time.perf_counter() - self._began
+            reason = f" ({outcome.meta['reason']})" if outcome.meta["reason"] else ""
+            self._say(f"{outcome.job.source}: {counted(outcome.meta['rows'], 'trajectory', 'trajectories')}{reason}, "
+                      f"{counted(frames, 'frame')} in {seconds:.1f} s ({frames / seconds:.1f} frames/s)")
+
+    def summary(self, summary: Summary, output: Path) -> None:
+        """Print how many videos are done, unless the one that failed has been reported."""
+        done, skipped, failed = (summary.count(state) for state in ("done", "skipped", "failed"))
+        if not self._common.quiet and (done, skipped, failed) != (0, 0, 1):
+            parts = [f"{done} done"] + ([f"{skipped} skipped (done before)"] if skipped else [])
+            parts += [f"{failed} failed"] if failed else []
+            self._say(f"{', '.join(parts)}; the files are in {output}")
+
+    def _say(self, line: str) -> None:
+        if self._bar is None:
+            print(line, file=sys.stderr)
+        else:
+            self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    def _say_when_kernels_are_compiled(self) -> None:
+        from idt.pipeline import kernels_cached
+
+        if not self._common.quiet and not kernels_cached():
+            self._say("idt: compiling the kernels; this happens once and takes up to half a minute")
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return the number with its noun."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 30 else f"…{name[-29:]}"
+
+
+def _bar() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(TextColumn("{task.description}", markup=False), BarColumn(bar_width=20),
+                    TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn(), TextColumn("{task.fields[rate]}"),
+                    console=Console(stderr=True), transient=True, speed_estimate_period=60)

@@ -1,0 +1,4 @@
+"""idt view."""
+def view() -> int:
+    """Not yet."""
+    return 0

@@ -1,0 +1,392 @@
+"""Many videos: what they are, where their files go, what is done already, one after the other."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from idt.errors import FormatError, IdtError, ParameterError, VideoError
+from idt.output import prepared, writing
+from idt.params import ALGORITHM, Params
+from idt.video import IMAGE_SUFFIXES, identity
+
+Paths: TypeAlias = str | os.PathLike[str]
+
+VIDEO_SUFFIXES = frozenset({
+    ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov",
+    ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video and the file that is made of it.
+
+    Attributes
+    ----------
+    source : str
+        Video file, folder of images or glob of images.
+    output : Path
+        The file to write.
+    boxes, homographies : Path or None
+        Side inputs of this video.
+    """
+
+    source: str
+    output: Path
+    boxes: Path | None = None
+    homographies: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes
+    ----------
+    job : Job
+    state : {"done", "skipped", "failed"}
+        Skipped: it was done before.
+    meta : dict or None
+        Metadata of the features when state is "done".
+    error : Exception or None
+        What went wrong when state is "failed".
+    """
+
+    job: Job
+    state: Literal["done", "skipped", "failed"]
+    meta: dict[str, Any] | None = None
+    error: Exception | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """One sentence about `error`."""
+        if self.error is None or isinstance(self.error, IdtError):
+            return self.error and str(self.error)
+        if isinstance(self.error, MemoryError):
+            return f"{self.job.source}: there is not enough memory; smaller frames (short_side) need less."
+        return f"{self.job.source}: unexpected {type(self.error).__name__}: {self.error}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The outcomes of a batch, in order."""
+
+    outcomes: tuple[Outcome, ...]
+
+    def count(self, state: Literal["done", "skipped", "failed"]) -> int:
+        """Return the number of outcomes in `state`."""
+        return sum(o.state == state for o in self.outcomes)
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """The outcomes of the videos that failed."""
+        return [o for o in self.outcomes if o.state == "failed"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a batch stands.
+
+    Attributes
+    ----------
+    job : Job
+    number, videos : int
+        It is the `number`-th (from 1) of so many videos.
+    frames : int
+        Frames processed of this video; 0 before the first.
+    total : int or None
+        Number of frames that the video promises.
+    trajectories : int
+        Rows of this video so far.
+    """
+
+    job: Job
+    number: int
+    videos: int
+    frames: int = 0
+    total: int | None = None
+    trajectories: int = 0
+
+
+def extract_videos(inputs: Paths | Iterable[Paths], output: Paths, params: Params | None = None, *,
+                   boxes: Paths | None = None, homographies: Paths | None = None, text: bool = False,
+                   threads: int = 1, force: bool = False, verify: bool = False,
+                   progress: Callable[[Progress], None] | None = None,
+                   report: Callable[[Outcome], None] | None = None) -> Summary:
+    """Extract the features of many videos into a folder, one after the other; finished ones are skipped.
+
+    A video that fails is reported and passed over; it leaves no file.
+
+    Parameters
+    ----------
+    inputs, output, boxes, homographies
+        See `work_list`.
+    params : Params, optional
+    text : bool
+        Write the rows of the original program (``.txt``) instead of features files. A text does not say what it was
+        made with, so it is always made anew.
+    threads : int
+        Threads inside one video.
+    force : bool
+        Also extract what is done already.
+    verify : bool
+        Compare contents even where size and time stamp of a video say that it is unchanged.
+    progress : callable, optional
+        Called with a `Progress` when a video begins and as its frames are processed.
+    report : callable, optional
+        Called with the `Outcome` of each video.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    ParameterError, VideoError
+        Before any work, see `work_list`.
+    OutputError
+        The output folder cannot be made.
+    """
+    params = params or Params()
+    jobs = work_list(inputs, output, suffix=".txt" if text else ".npz", boxes=boxes, homographies=homographies)
+    with writing(output):
+        Path(output).mkdir(parents=True, exist_ok=True)
+    numbers = {job.output: n for n, job in enumerate(jobs, 1)}
+
+    def work(job: Job) -> dict[str, Any]:
+        def advance(frames: int, total: int | None, trajectories: int) -> None:
+            if progress is not None:
+                progress(Progress(job, numbers[job.output], len(jobs), frames, total, trajectories))
+
+        advance(0, None, 0)
+        return (_extract_text if text else _extract)(job, params, advance, threads)
+
+    def done(job: Job) -> bool:
+        return not force and not text and is_done(job, params, verify=verify)
+
+    return run(jobs, work, done=done, report=report)
+
+
+def run(jobs: Iterable[Job], work: Callable[[Job], dict[str, Any]], *, done: Callable[[Job], bool],
+        report: Callable[[Outcome], None] | None = None) -> Summary:
+    """Do the jobs in order; those that are `done` are skipped, one that fails is passed over.
+
+    Parameters
+    ----------
+    jobs : iterable of Job
+    work : callable
+        Does one job and returns the metadata of what it made.
+    done : callable
+        Tells whether a job needs no work.
+    report : callable, optional
+        Called with the `Outcome` of each job.
+
+    Returns
+    -------
+    Summary
+    """
+    outcomes = []
+    for job in jobs:
+        try:
+            outcome = Outcome(job, "skipped") if done(job) else Outcome(job, "done", meta=work(job))
+        except Exception as error:  # an unforeseen one, too, must not cost the rest of the night
+            outcome = Outcome(job, "failed", error=error)
+        outcomes.append(outcome)
+        if report is not None:
+            report(outcome)
+    return Summary(tuple(outcomes))
+
+
+def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = ".npz", boxes: Paths | None = None,
+              homographies: Paths | None = None) -> list[Job]:
+    """Return the videos that `inputs` stand for and the file that each is to give.
+
+    Parameters
+    ----------
+    inputs : path or iterable of paths
+        Each a video file; a folder that directly holds images and no video, which is one video; any other folder, which
+        is searched for video files, at any depth; a glob of these, or of the images of one video; or ``@list.txt``, a
+        file with one of these a line. A file that does not exist is left for the work to fail on.
+    output : path
+        The folder of the files. A video found in a folder keeps its path below that folder, any other its name; the
+        full name is followed by `suffix`: ``walk/a.avi`` gives ``walk/a.avi.npz``.
+    suffix : str
+    boxes : path, optional
+        Box file of the one video, or a folder that has one for each: ``walk/a.avi.txt`` or else ``walk/a.txt``.
+    homographies : path, optional
+        File of homographies of the one video, or a folder that has one for each: ``walk/a.avi.npz`` or else
+        ``walk/a.npz``.
+
+    Returns
+    -------
+    list of Job
+
+    Raises
+    ------
+    VideoError
+        A folder or glob stands for no video.
+    ParameterError
+        Two videos would give the same file, a list cannot be read, or a box file or a file of homographies is missing.
+    """
+    if Path(output).suffix in (".npz", ".txt") and not Path(output).is_dir():
+        raise ParameterError(f"output is {output}: give a folder; the files in it are named after the videos, such as "
+                             f"clip.avi{suffix}.")
+    entries = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    videos = [video for entry in entries for line in _lines(os.fspath(entry)) for video in _videos(line)]
+    sources: dict[Path, str] = {}
+    jobs = []
+    for source, name in videos:
+        job = Job(source, Path(output) / f"{name}{suffix}", _side_input(boxes, "boxes", name, ".txt", len(videos)),
+                  _side_input(homographies, "homographies", name, ".npz", len(videos)))
+        if job.output in sources:
+            other = sources[job.output]
+            raise ParameterError(
+                f"{source} is given twice." if os.path.abspath(other) == os.path.abspath(source) else
+                f"{other} and {source} would both be written to {job.output}: give the folder that holds both, so that "
+                "the paths below it are kept, or extract them into different folders.")
+        sources[job.output] = source
+        jobs.append(job)
+    return jobs
+
+
+def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
+    """Tell whether the output of the job exists, opens, and was made from the same inputs in the same way.
+
+    The video is the same when size and time stamp are, or else when its content is; with `verify` only its content
+    counts.
+    """
+    from idt.features import Features
+
+    try:
+        meta = Features.load(job.output).meta
+    except FormatError:
+        return False
+    now, then = identity(job.source, content=False), meta.get("video") or {}
+    unchanged = (now["size"], now["mtime_ns"]) == (then.get("size"), then.get("mtime_ns"))
+    sha256 = then["sha256"] if unchanged and not verify else identity(job.source)["sha256"]
+    inputs = {"homographies": _sha256(job.homographies), "boxes": _sha256(job.boxes)}
+    return bool(meta.get("key") == key(sha256, params, inputs))
+
+
+def key(video: str, params: Params, inputs: Mapping[str, str | None]) -> str:
+    """Return what identifies features: the same key, the same numbers.
+
+    Parameters
+    ----------
+    video : str
+        SHA-256 of the content of the video.
+    params : Params
+    inputs : mapping
+        SHA-256 of the content of each side input (homographies, boxes), None when there is none.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+    """
+    from idt.features import FORMAT
+
+    parts = {"video": video, "params": params.fingerprint(), "inputs": dict(inputs), "algorithm": ALGORITHM,
+             "format": FORMAT}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _extract(job: Job, params: Params, progress: Callable[[int, int | None, int], None], threads: int
+             ) -> dict[str, Any]:
+    from idt.pipeline import extract_file
+
+    return extract_file(job.source, job.output, params, boxes=job.boxes, homographies=job.homographies,
+                        progress=progress, threads=threads)
+
+
+def _extract_text(job: Job, params: Params, progress: Callable[[int, int | None, int], None], threads: int
+                  ) -> dict[str, Any]:
+    from idt.features import Features
+    from idt.text import write_text
+
+    # Column 10 of a row needs the number of frames, which is known at the end: the rows wait in a features file.
+    with tempfile.TemporaryDirectory(prefix=".idt-", dir=prepared(job.output).parent) as folder:
+        whole = Job(job.source, Path(folder) / "features.npz", job.boxes, job.homographies)
+        meta = _extract(whole, params, progress, threads)
+        write_text(Features.load(whole.output), job.output)
+    return meta
+
+
+def _sha256(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _lines(entry: str) -> list[str]:
+    """Return the lines of a list, or the entry itself when it is none."""
+    if not entry.startswith("@"):
+        return [entry]
+    path = Path(entry[1:])
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise ParameterError(f"{path}: the list cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"{path}: the list is not UTF-8 text ({error}).") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _videos(entry: str) -> list[tuple[str, Path]]:
+    """Return (source, path below the output folder) of the videos that a path or glob stands for."""
+    path = Path(entry)
+    if path.is_dir():
+        return _in_folder(path)
+    if glob.has_magic(entry) and not path.exists():
+        found = sorted(glob.glob(entry, recursive=True))
+        if not found:
+            raise VideoError(f"{entry}: nothing matches.")
+        if all(Path(f).suffix.lower() in IMAGE_SUFFIXES for f in found) and not glob.has_magic(os.fspath(path.parent)):
+            return [(entry, Path(path.resolve().parent.name))]
+        return [video for f in found for video in _videos(f)]
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise VideoError(f"{entry} is a single image: give the folder that holds the images of a video.")
+    return [(entry, Path(path.name))]
+
+
+def _in_folder(folder: Path) -> list[tuple[str, Path]]:
+    def failed(error: OSError) -> None:
+        raise VideoError(f"{error.filename}: the folder cannot be read ({error.strerror}).") from error
+
+    videos = []
+    for where, _, names in os.walk(folder, onerror=failed):
+        suffixes = {name: Path(name).suffix.lower() for name in names if not name.startswith(".")}
+        videos += [Path(where, name) for name, suffix in suffixes.items() if suffix in VIDEO_SUFFIXES]
+        if where == os.fspath(folder) and not videos and IMAGE_SUFFIXES & set(suffixes.values()):
+            return [(os.fspath(folder), Path(folder.resolve().name))]
+    if not videos:
+        raise VideoError(f"{folder}: there is no video in this folder or below, and no image directly in it (for a "
+                         f"folder of image folders give \"{folder / '*'}\").")
+    return [(os.fspath(video), video.relative_to(folder)) for video in sorted(videos)]
+
+
+def _side_input(given: Paths | None, what: str, name: Path, suffix: str, videos: int) -> Path | None:
+    """Return the side input of the video `name`: the given file, or the one for it in the given folder."""
+    if given is None:
+        return None
+    path = Path(given)
+    if not path.is_dir():
+        if videos > 1:
+            raise ParameterError(f"{what} is {path}, which is not a folder, but there are {videos} videos: give a "
+                                 f"folder with a file for each, such as {name}{suffix}.")
+        return path
+    names = [f"{name}{suffix}", os.fspath(name.with_suffix(suffix))]
+    for candidate in names:
+        if (path / candidate).is_file():
+            return path / candidate
+    raise ParameterError(f"{what} is the folder {path}, in which {' or '.join(dict.fromkeys(names))} is missing.")
