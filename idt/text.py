@@ -148,7 +148,7 @@ def _tables(path: str | os.PathLike[str], params: Params, columns: int) -> Itera
         yield np.array(rows, np.float32)
 
 
-def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
+def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     """Yield number and text of the lines that are not blank."""
     try:
         with contextlib.ExitStack() as stack:
@@ -157,7 +157,7 @@ def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, bytes]]:
                 file = stack.enter_context(gzip.GzipFile(fileobj=file))
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield number, line
+                    yield number, line.decode("ascii", "replace")
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise FormatError(f"{os.fspath(path)} does not exist.") from exc
     except (OSError, EOFError, zlib.error) as exc:

@@ -46,11 +46,11 @@ def changed(path: Path, **members: Any) -> None:
 
 def write(path: Path, *chunks: Features, error: type[BaseException] | None = None) -> dict[str, Any]:
     """Write the chunks, raise the error inside the block if one is given, and return the meta."""
+    before = os.listdir(path.parent)
     with FeatureWriter(path) as writer:
         for chunk in chunks:
             writer.append(chunk)
-        others = [name for name in os.listdir(path.parent) if name != path.name]
-        assert others == []
+        assert os.listdir(path.parent) == before
         if error:
             raise error
     return writer.meta
