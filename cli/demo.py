@@ -16,7 +16,7 @@ WIDTH, HEIGHT, FPS, FRAMES = 320, 240, 25, 75
 
 
 def clip() -> Iterator[Image]:
-    """Yield the BGR frames, shape (240, 320, 3), of two figures that walk and wave before a camera that pans and zooms."""
+    """Yield the frames, BGR (240, 320, 3), of two figures that walk and wave before a camera that pans and zooms."""
     import cv2
     import numpy as np
 

@@ -13,7 +13,7 @@ from idt.cli.options import Common
 def diff(
     a: Annotated[Path, Parameter(name="A", help="Features file (.npz), or rows of the original program (text, .gz).")],
     b: Annotated[Path, Parameter(name="B", help="The same for another extraction.")], /, *,
-    common: Annotated[Common, Parameter(name="*")] = Common(),  # noqa: B008
+    common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> None:
     """Hold two feature files of one video against each other, row by row.
 

@@ -17,7 +17,7 @@ def export(
     file: Annotated[Path, Parameter(negative=())], /, *,
     to: Annotated[Literal["text", "h5", "parquet"], Parameter(negative=())],
     output: Output | None = None,
-    common: Annotated[Common, Parameter(name="*")] = Common(),  # noqa: B008
+    common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> None:
     """Write a features file in another format.
 

@@ -23,8 +23,8 @@ def extract(
     threads: Threads = None,
     force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     verify: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
-    given: Annotated[Given, Parameter(name="*")] = Given(),  # noqa: B008
-    common: Annotated[Common, Parameter(name="*")] = Common(),  # noqa: B008
+    given: Annotated[Given, Parameter(name="*")] = Given(),
+    common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> int:
     """Extract improved dense trajectories: one features file for each video.
 
@@ -52,7 +52,7 @@ def extract(
         Take a video for unchanged only when its content is, not by size and time stamp.
     """
     from idt.batch import extract_videos, work_list
-    from idt.cli.progress import Reporter
+    from idt.cli.progress import Reporter, counted
     from idt.features import Features
     from idt.text import write_text
 
@@ -64,7 +64,8 @@ def extract(
             output = Path(scratch)
             videos = len(work_list(inputs, output))
             if not text or videos != 1:
-                raise ParameterError(f"output is -: only the --text rows of one video can go to stdout ({videos} videos).")
+                raise ParameterError("output is -: only the --text rows of one video can go to stdout "
+                                     f"({counted(videos, 'video')}).")
         with Reporter(common) as reporter:
             summary = extract_videos(inputs, output, settings, boxes=boxes, homographies=homographies,
                                      text=text and not stdout, threads=threads or usable_cores(), force=force,

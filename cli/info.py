@@ -29,7 +29,7 @@ _LIBRARIES = ("numpy", "numba", "scipy", "scikit-learn", "opencv-contrib-python-
 def info(
     file: Annotated[Path | None, Parameter(negative=(), show_default=False)] = None, /, *,
     compile: Annotated[bool, Parameter(name="--compile", negative=(), show_default=False)] = False,
-    common: Annotated[Common, Parameter(name="*")] = Common(),  # noqa: B008
+    common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> None:
     """Show what a features file or a video is; without a file, what the program runs on.
 
@@ -135,17 +135,17 @@ def _features(path: Path, features: Features) -> Lines:
 def _video(path: Path) -> Lines:
     from idt.video import frames, identity
 
-    last = None
+    time_s = math.nan
     with frames(path, threads=usable_cores()) as reader:
-        for last in reader:
-            pass
+        for frame in reader:
+            time_s = frame.time_s
     stated = f" (its header says {reader.total})" if reader.total not in (None, reader.decoded) else ""
     lines: Lines = [("video", f"{path}, {_bytes(identity(path, content=False)['size'])}"),
                     ("size", f"{reader.width}x{reader.height}"),
                     ("frames", f"{_frames(reader.decoded, reader.damaged)}{stated}"),
                     ("frame rate", f"{reader.fps:.3f} frames/s" if reader.fps else "not stated")]
-    if last is not None and not math.isnan(last.time_s):
-        lines.append(("last frame", f"at {last.time_s:.3f} s"))
+    if not math.isnan(time_s):
+        lines.append(("last frame", f"at {time_s:.3f} s"))
     return lines
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter, Token
 
@@ -21,7 +21,7 @@ METHOD = Group("Method", help="Every number of the method; docs/parameters.md te
 class Common:
     """Flags of every command."""
 
-    quiet: Annotated[bool, Parameter(negative=(), show_default=False, help="Print nothing but results and errors.")] = False
+    quiet: Annotated[bool, Parameter(negative=(), show_default=False, help="Print only results and errors.")] = False
     debug: Annotated[bool, Parameter(negative=(), show_default=False,
                                      help="Show where in the program an error arose.")] = False
 
@@ -33,7 +33,7 @@ def _split(_type: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
 def _flag(f: dataclasses.Field[Any]) -> Any:
     """Return the annotated type of the flag of a field; None as its value says that the flag was not given."""
     hint = get_type_hints(Params)[f.name]
-    kind = next((a for a in get_args(hint) if a is not type(None)), str) if type(None) in get_args(hint) else hint
+    kind = next(a for a in get_args(hint) if a is not type(None)) if type(None) in get_args(hint) else hint
     unit = f"{f.metadata['unit']}; " if f.metadata["unit"] else ""
     allowed = f"{limits_text(f)}; " if hint is not bool else ""
     text = f.metadata["text"][0].upper() + f.metadata["text"][1:]
@@ -49,11 +49,14 @@ def _flag(f: dataclasses.Field[Any]) -> Any:
     return Annotated[kind | None, Parameter(negative=(), metavar="N" if kind is int else "X", **options)]
 
 
-Given = dataclasses.make_dataclass(
-    "Given", [(f.name, _flag(f), dataclasses.field(default=None)) for f in dataclasses.fields(Params)],
-    frozen=True, kw_only=True)
-Given.__doc__ = "Flags of the method; None where the flag was not given."
-Given.__module__ = __name__  # cyclopts takes a class without a module of its own for a builtin
+if TYPE_CHECKING:
+    Given: TypeAlias = Any
+else:
+    Given = dataclasses.make_dataclass(
+        "Given", [(f.name, _flag(f), dataclasses.field(default=None)) for f in dataclasses.fields(Params)],
+        frozen=True, kw_only=True)
+    Given.__doc__ = "Flags of the method; None where the flag was not given."
+    Given.__module__ = __name__  # cyclopts takes a class without a module of its own for a builtin
 
 
 def params_of(given: Any, file: Path | None) -> Params:
@@ -81,5 +84,6 @@ def _path_or_dash(_type: Any, value: Path) -> None:
 Output = Annotated[Path, Parameter(alias="-o", allow_leading_hyphen=True, validator=_path_or_dash, negative=())]
 Threads = Annotated[int | None, Parameter(validator=at_least_one, metavar="N", negative=(), show_default=False,
                                           help="Threads inside one video [default: all cores].")]
-ParamsFile = Annotated[Path | None, Parameter(name="--params", metavar="FILE.toml", negative=(), show_default=False, help=(
-    "Parameters of the method, as lines such as: stride = 5. Flags override it."))]
+ParamsFile = Annotated[Path | None, Parameter(
+    name="--params", metavar="FILE.toml", negative=(), show_default=False,
+    help="Parameters of the method, as lines such as: stride = 5. Flags override it.")]

@@ -14,10 +14,13 @@ from typing import Any, Literal, TypeAlias
 
 from idt.errors import FormatError, IdtError, ParameterError, VideoError
 from idt.output import prepared, writing
-from idt.params import ALGORITHM, Params
+from idt.params import Params
 from idt.video import IMAGE_SUFFIXES, identity
 
 Paths: TypeAlias = str | os.PathLike[str]
+
+ALGORITHM = 1
+"""Version of the method: raised when the same video and parameters come to give other numbers."""
 
 VIDEO_SUFFIXES = frozenset({
     ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov",
@@ -67,8 +70,10 @@ class Outcome:
     @property
     def reason(self) -> str | None:
         """One sentence about `error`."""
-        if self.error is None or isinstance(self.error, IdtError):
-            return self.error and str(self.error)
+        if self.error is None:
+            return None
+        if isinstance(self.error, IdtError):
+            return str(self.error)
         if isinstance(self.error, MemoryError):
             return f"{self.job.source}: there is not enough memory; smaller frames (short_side) need less."
         return f"{self.job.source}: unexpected {type(self.error).__name__}: {self.error}"

@@ -17,9 +17,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from idt.errors import ParameterError
 
-ALGORITHM = 1
-"""Version of the method: raised when the same video and parameters come to give other numbers."""
-
 DESCRIPTORS = ("trajectory", "hog", "hof", "mbhx", "mbhy")
 
 Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]

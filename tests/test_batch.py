@@ -1,0 +1,366 @@
+"""idt.batch: work list, output paths, what counts as done, failures; with a stand-in for the extraction itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import idt.batch
+from idt.batch import Job, Outcome, Progress, extract_videos, is_done, key, run, work_list
+from idt.errors import OutputError, ParameterError, VideoError
+from idt.features import Features, FeatureWriter
+from idt.params import Params
+from idt.video import frames, identity
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A folder of videos and of images (by name only), as the working folder."""
+    for name in ("v/walk/a.avi", "v/walk/b.MP4", "v/run/a.avi", "v/run/deep/c.webm", "v/run/._a.avi", "v/run/notes.txt",
+                 "v/top.mkv", "v/thumbs/1.png", "i/clip.1/f2.png", "i/clip.1/f10.png", "i/two/x.jpg", "mixed/a.avi",
+                 "mixed/a.png", "none/readme.md"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"video")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def listed(inputs, **options):
+    """The work list as {source: output below out/}."""
+    return {job.source: job.output.relative_to("out").as_posix() for job in work_list(inputs, "out", **options)}
+
+
+def test_a_file_gives_its_full_name_plus_suffix(tree):
+    assert listed("v/walk/a.avi") == {"v/walk/a.avi": "a.avi.npz"}
+    assert listed(["v/walk/a.avi", Path("v/top.mkv")], suffix=".txt") == {"v/walk/a.avi": "a.avi.txt",
+                                                                        "v/top.mkv": "top.mkv.txt"}
+
+
+def test_a_folder_of_videos_is_walked_and_mirrored_in_order(tree):
+    assert listed("v") == {
+        "v/run/a.avi": "run/a.avi.npz", "v/run/deep/c.webm": "run/deep/c.webm.npz", "v/top.mkv": "top.mkv.npz",
+        "v/walk/a.avi": "walk/a.avi.npz", "v/walk/b.MP4": "walk/b.MP4.npz"}
+    assert list(listed("v/")) == sorted(listed("v"))
+
+
+def test_a_folder_of_images_is_one_video(tree, monkeypatch):
+    assert listed("i/clip.1") == {"i/clip.1": "clip.1.npz"}
+    assert listed("i/*") == {"i/clip.1": "clip.1.npz", "i/two": "two.npz"}
+    monkeypatch.chdir("i/two")
+    assert listed(".") == {".": "two.npz"}
+
+
+def test_a_folder_with_a_video_and_images_is_walked(tree):
+    assert listed("mixed") == {"mixed/a.avi": "a.avi.npz"}
+
+
+def test_globs(tree):
+    assert listed("v/walk/*") == {"v/walk/a.avi": "a.avi.npz", "v/walk/b.MP4": "b.MP4.npz"}
+    assert listed("v/**/deep/*.webm") == {"v/run/deep/c.webm": "c.webm.npz"}
+    assert listed("i/clip.1/f*.png") == {"i/clip.1/f*.png": "clip.1.npz"}
+
+
+def test_a_name_with_brackets_is_a_file_when_it_exists(tree):
+    shutil.copy("v/top.mkv", "v[1].mkv")
+    assert listed("v[1].mkv") == {"v[1].mkv": "v[1].mkv.npz"}
+
+
+def test_a_list_has_one_input_a_line(tree):
+    Path("list.txt").write_text("v/walk/a.avi\n\n  v/run/deep  \r\ni/clip.1\n", encoding="utf-8-sig")
+    assert listed("@list.txt") == {"v/walk/a.avi": "a.avi.npz", "v/run/deep/c.webm": "c.webm.npz",
+                                   "i/clip.1": "clip.1.npz"}
+
+
+def test_names_that_a_shell_would_mangle(tree):
+    name = "ünï code, \"quotes\" & new\nline.avi"
+    Path(name).touch()
+    assert listed(name) == {name: f"{name}.npz"}
+
+
+def test_a_file_that_is_missing_is_left_for_the_work_to_fail_on(tree):
+    assert listed(["v/top.mkv", "nope.avi"])["nope.avi"] == "nope.avi.npz"
+
+
+@pytest.mark.parametrize(("inputs", "error", "message"), [
+    ("none", VideoError, r"^none: there is no video in this folder or below, and no image directly in it \(.*none/\*"),
+    ("v/*.xyz", VideoError, r"^v/\*\.xyz: nothing matches\.$"),
+    ("i/two/x.jpg", VideoError, r"^i/two/x\.jpg is a single image: give the folder that holds the images"),
+    ("i/*/*.[pj]*", VideoError, r"is a single image: give the folder"),
+    ("@nope.txt", ParameterError, r"^nope\.txt: the list cannot be read \(No such file or directory\)\.$"),
+    (["v/top.mkv", "v/top.mkv"], ParameterError, r"^v/top\.mkv is given twice\.$"),
+    (["v/top.mkv", "./v/top.mkv"], ParameterError, r"^\./v/top\.mkv is given twice\.$"),
+    (["v/walk", "v/run"], ParameterError, r"^v/walk/a\.avi and v/run/a\.avi would both be written to out/a\.avi\.npz: "
+                                          r"give the folder that holds both"),
+])
+def test_what_stands_for_no_video_or_clashes_is_an_error(tree, inputs, error, message):
+    with pytest.raises(error, match=message):
+        work_list(inputs, "out")
+
+
+def test_a_list_that_is_no_text_is_an_error(tree):
+    Path("list.txt").write_bytes(b"v\xff\n")
+    with pytest.raises(ParameterError, match=r"^list\.txt: the list is not UTF-8 text"):
+        work_list("@list.txt", "out")
+
+
+def test_an_output_that_looks_like_a_file_is_an_error(tree):
+    with pytest.raises(ParameterError, match=r"^output is x\.npz: give a folder; .* such as clip\.avi\.npz\.$"):
+        work_list("v", "x.npz")
+    Path("y.npz").mkdir()
+    assert len(work_list("v", "y.npz")) == 5
+
+
+def test_side_inputs_of_one_video_may_be_a_file(tree):
+    (job,) = work_list("v/top.mkv", "out", boxes="b.txt", homographies="h.npz")
+    assert (job.boxes, job.homographies) == (Path("b.txt"), Path("h.npz"))
+
+
+def test_side_inputs_of_many_videos_are_found_in_a_folder(tree):
+    for name in ("run/a.avi.txt", "run/a.txt", "run/deep/c.txt", "top.txt", "walk/a.txt", "walk/b.MP4.txt"):
+        path = Path("boxes", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = {job.source: job.boxes.relative_to("boxes").as_posix() for job in work_list("v", "out", boxes="boxes")}
+    assert found == {"v/run/a.avi": "run/a.avi.txt", "v/run/deep/c.webm": "run/deep/c.txt", "v/top.mkv": "top.txt",
+                     "v/walk/a.avi": "walk/a.txt", "v/walk/b.MP4": "walk/b.MP4.txt"}
+    Path("boxes/top.txt").unlink()
+    message = r"^boxes is the folder boxes, in which top\.mkv\.txt or top\.txt is missing\.$"
+    with pytest.raises(ParameterError, match=message):
+        work_list("v", "out", boxes="boxes")
+    with pytest.raises(ParameterError, match=r"^homographies is h\.npz, which is not a folder, but there are 5 videos: "
+                                             r"give a folder with a file for each, such as run/a\.avi\.npz\.$"):
+        work_list("v", "out", homographies="h.npz")
+
+
+# ---- done or not ----------------------------------------------------------------------------------------------------
+
+def features_of(job: Job, params: Params) -> Features:
+    """No rows, but the metadata that an extraction gives."""
+    inputs = {what: None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+              for what, path in (("homographies", job.homographies), ("boxes", job.boxes))}
+    video = identity(job.source)
+    n = 0
+    arrays = {name: np.zeros((n, *shape), dtype) for name, shape, dtype in (
+        ("frame", (), "i4"), ("time", (), "f8"), ("mean", (2,), "f4"), ("std", (2,), "f4"), ("length", (), "f4"),
+        ("scale", (), "f4"), ("position", (3,), "f4"), ("trajectory", (30,), "f4"), ("hog", (96,), "f2"),
+        ("hof", (108,), "f2"), ("mbhx", (96,), "f2"), ("mbhy", (96,), "f2"))}
+    return Features(**arrays, meta={
+        "kind": "features", "format": 1, "params": params.to_dict(), "video": video, "inputs": inputs, "rows": n,
+        "reason": "the video is still", "key": key(video["sha256"], params, inputs)})
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A job that is done."""
+    video, boxes = tmp_path / "a.avi", tmp_path / "a.txt"
+    video.write_bytes(b"first")
+    boxes.write_text("0\n")
+    done = Job(str(video), tmp_path / "a.avi.npz", boxes=boxes)
+    features_of(done, Params()).save(done.output)
+    assert is_done(done, Params())
+    return done
+
+
+def test_done_means_the_same_parameters(job):
+    assert not is_done(job, Params(stride=6))
+
+
+def test_done_means_the_same_side_inputs(job):
+    assert not is_done(Job(job.source, job.output), Params())
+    assert not is_done(Job(job.source, job.output, boxes=job.boxes, homographies=job.boxes), Params())
+    job.boxes.write_text("0 1 1 5 5 1\n")
+    assert not is_done(job, Params())
+
+
+def test_a_new_time_stamp_alone_changes_nothing(job):
+    os.utime(job.source, ns=(1, 1))
+    assert is_done(job, Params())
+
+
+def test_another_content_is_noticed_by_size_or_time(job):
+    Path(job.source).write_bytes(b"longer than before")
+    assert not is_done(job, Params())
+
+
+def test_another_content_of_the_same_size_and_time_is_noticed_with_verify(job):
+    stamp = Path(job.source).stat().st_mtime_ns
+    Path(job.source).write_bytes(b"other")
+    os.utime(job.source, ns=(stamp, stamp))
+    assert is_done(job, Params())
+    assert not is_done(job, Params(), verify=True)
+
+
+def test_another_version_of_method_or_format_is_not_done(job, monkeypatch):
+    monkeypatch.setattr(idt.batch, "ALGORITHM", idt.batch.ALGORITHM + 1)
+    assert not is_done(job, Params())
+
+
+@pytest.mark.parametrize("damage", [
+    lambda path: path.unlink(),
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    lambda path: np.savez(path, frame=np.zeros(3)),
+], ids=["missing", "empty", "cut", "foreign"])
+def test_a_file_that_does_not_open_is_not_done(job, damage):
+    damage(job.output)
+    assert not is_done(job, Params())
+
+
+def test_features_saved_by_hand_are_not_done(job):
+    whole = Features.load(job.output)
+    Features(**whole.arrays(), meta={}).save(job.output)
+    assert not is_done(job, Params())
+
+
+def test_keys_differ_with_every_part():
+    base = ("ab", Params(), {"boxes": None, "homographies": None})
+    keys = {key(*base), key("cd", *base[1:]), key("ab", Params(stride=6), base[2]),
+            key("ab", Params(), {"boxes": "ef", "homographies": None}),
+            key("ab", Params(), {"boxes": None, "homographies": "ef"})}
+    assert len(keys) == 5
+    assert key(*base) == key("ab", Params(), {"homographies": None, "boxes": None})
+
+
+# ---- running --------------------------------------------------------------------------------------------------------
+
+def jobs_of(*names: str) -> list[Job]:
+    return [Job(name, Path(f"{name}.npz")) for name in names]
+
+
+def test_run_goes_in_order_skips_and_passes_over():
+    order = []
+
+    def work(job):
+        order.append(job.source)
+        if job.source == "bad":
+            raise VideoError("bad: no.")
+        if job.source == "bug":
+            raise ZeroDivisionError("oops")
+        if job.source == "big":
+            raise MemoryError
+        return {"rows": len(order)}
+
+    seen = []
+    summary = run(jobs_of("a", "old", "bad", "bug", "big", "b"), work, done=lambda job: job.source == "old",
+                  report=seen.append)
+    assert order == ["a", "bad", "bug", "big", "b"]
+    assert [o.state for o in summary.outcomes] == ["done", "skipped", "failed", "failed", "failed", "done"]
+    assert tuple(seen) == summary.outcomes
+    assert (summary.count("done"), summary.count("skipped"), summary.count("failed")) == (2, 1, 3)
+    assert summary.outcomes[0].meta == {"rows": 1}
+    assert [o.reason for o in summary.failed] == [
+        "bad: no.", "bug: unexpected ZeroDivisionError: oops",
+        "big: there is not enough memory; smaller frames (short_side) need less."]
+    assert summary.outcomes[0].reason is None
+
+
+def test_run_reports_each_job_before_it_begins_the_next():
+    events = []
+    run(jobs_of("a", "b"), lambda job: events.append(("work", job.source)) or {}, done=lambda job: False,
+        report=lambda outcome: events.append(("report", outcome.job.source)))
+    assert events == [("work", "a"), ("report", "a"), ("work", "b"), ("report", "b")]
+
+
+def test_an_interrupt_stops_the_batch():
+    def work(job):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs_of("a", "b"), work, done=lambda job: False)
+
+
+@pytest.fixture
+def fake_extraction(monkeypatch):
+    """A stand-in that decodes nothing; videos that hold "bad" fail half way."""
+    calls = []
+
+    def extract(job, params, progress, threads):
+        calls.append(job.source)
+        with FeatureWriter(job.output) as writer:
+            features = features_of(job, params)
+            writer.append(features)
+            progress(3, 5, 7)
+            if Path(job.source).read_bytes() == b"bad":
+                raise VideoError(f"{job.source}: bad.")
+        return features.meta
+
+    monkeypatch.setattr(idt.batch, "_extract", extract)
+    return calls
+
+
+def test_extract_videos_does_all_and_skips_what_is_done(tree, fake_extraction):
+    Path("v/walk/a.avi").write_bytes(b"bad")
+    seen: list[Outcome | Progress] = []
+    summary = extract_videos("v", "out", progress=seen.append, report=seen.append)
+    assert [(o.job.source, o.state) for o in summary.outcomes] == [
+        ("v/run/a.avi", "done"), ("v/run/deep/c.webm", "done"), ("v/top.mkv", "done"), ("v/walk/a.avi", "failed"),
+        ("v/walk/b.MP4", "done")]
+    assert sorted(p.relative_to("out").as_posix() for p in Path("out").rglob("*") if p.is_file()) == [
+        "run/a.avi.npz", "run/deep/c.webm.npz", "top.mkv.npz", "walk/b.MP4.npz"]
+    first = [e for e in seen if isinstance(e, Progress)][:2]
+    assert [(p.number, p.videos, p.frames, p.total, p.trajectories) for p in first] == [
+        (1, 5, 0, None, 0), (1, 5, 3, 5, 7)]
+    assert [e.number for e in seen if isinstance(e, Progress)] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+    fake_extraction.clear()
+    again = extract_videos("v", "out")
+    assert fake_extraction == ["v/walk/a.avi"]
+    assert (again.count("skipped"), again.count("failed")) == (4, 1)
+
+    fake_extraction.clear()
+    assert extract_videos("v/top.mkv", "out", force=True).count("done") == 1
+    assert extract_videos("v/top.mkv", "out", Params(stride=6)).count("done") == 1
+    assert extract_videos("v/top.mkv", "out", Params(stride=6)).count("skipped") == 1
+    assert fake_extraction == ["v/top.mkv"] * 2
+
+
+def test_a_clash_is_found_before_any_work(tree, fake_extraction):
+    with pytest.raises(ParameterError, match="would both be written"):
+        extract_videos(["v/walk", "v/run"], "out")
+    assert fake_extraction == []
+    assert not Path("out").exists()
+
+
+def test_text_leaves_only_the_text_and_is_always_made_anew(tree, fake_extraction):
+    for _ in range(2):
+        assert extract_videos("v/top.mkv", "out", text=True).count("done") == 1
+        assert os.listdir("out") == ["top.mkv.txt"]
+    assert len(fake_extraction) == 2
+
+
+def test_text_of_a_failed_video_leaves_nothing(tree, fake_extraction):
+    Path("v/top.mkv").write_bytes(b"bad")
+    assert extract_videos("v/top.mkv", "out", text=True).count("failed") == 1
+    assert os.listdir("out") == []
+
+
+def test_an_output_folder_that_cannot_be_made_stops_before_any_work(tree, fake_extraction):
+    with pytest.raises(OutputError, match=r"^v/top\.mkv/out cannot be written: Not a directory\.$"):
+        extract_videos("v/walk", "v/top.mkv/out")
+    assert fake_extraction == []
+
+
+def test_an_output_that_cannot_be_written_fails_only_its_video(tree, fake_extraction):
+    Path("out/walk/a.avi.npz").mkdir(parents=True)
+    summary = extract_videos("v", "out")
+    assert [o.job.source for o in summary.failed] == ["v/walk/a.avi"]
+    assert isinstance(summary.failed[0].error, OutputError)
+    assert summary.count("done") == 4
+
+
+@pytest.mark.slow
+def test_a_real_video_is_done_after_its_extraction(data, tmp_path):
+    source = data / "awkward" / "frames_17.mp4"
+    (first,) = extract_videos(source, tmp_path, threads=1).outcomes
+    assert first.state == "done"
+    assert first.meta["rows"] == len(Features.load(first.job.output))
+    (second,) = extract_videos(source, tmp_path).outcomes
+    assert second.state == "skipped"
+    with frames(source) as reader:
+        assert first.meta["video"]["decoded_frames"] == len(list(reader)) == 17
