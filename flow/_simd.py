@@ -1,0 +1,101 @@
+"""The one place with hand-made LLVM: steps that the vectoriser leaves scalar and that decide the speed.
+
+Each intrinsic has a plain twin of the same name with ``_plain`` that the tests hold it against. Numba's disk cache
+does not notice an edit here: the kernels' files carry ``SIMD_SOURCE``, the digest of this file, which a test compares.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+_F32 = ir.FloatType()
+_I32 = ir.IntType(32)
+
+
+def _lanes(n):
+    return ir.VectorType(_F32, n)
+
+
+def _splat(builder, value, n):
+    kind = _lanes(n)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined),
+                                  ir.Constant(ir.VectorType(_I32, n), [0] * n))
+
+
+def _load(builder, base, offset, n):
+    value = builder.load(builder.bitcast(builder.gep(base, [offset]), _lanes(n).as_pointer()))
+    value.align = 4
+    return value
+
+
+def _store(builder, value, base, offset):
+    where = builder.bitcast(builder.gep(base, [offset]), value.type.as_pointer())
+    builder.store(value, where).align = 4
+
+
+def _data(context, builder, kind, array):
+    return context.make_array(kind)(context, builder, array).data
+
+
+@intrinsic
+def blend_and_join(typingctx, own, p, other, line, start, weights, signs, lanes, x, out):
+    """Compile `blend_and_join_plain`: five eight-lane loads and multiply-adds a pixel, one transposition for eight."""
+    signature = types.void(own, p, other, line, start, weights, signs, lanes, x, out)
+
+    def codegen(context, builder, sig, args):
+        own_, p_, other_, line_, start_, weights_, signs_, lanes_, x_, out_ = args
+        kinds = sig.args
+        mine, theirs = _data(context, builder, kinds[0], own_), _data(context, builder, kinds[2], other_)
+        first, weight = _data(context, builder, kinds[4], start_), _data(context, builder, kinds[5], weights_)
+        target = _data(context, builder, kinds[9], out_)
+        sign = _load(builder, _data(context, builder, kinds[6], signs_), p_.type(0), 8)
+        flags = ("contract",)
+        pixels = []
+        for i in range(8):
+            here = builder.add(x_, x_.type(i))
+            upper = builder.zext(builder.load(builder.gep(first, [here])), p_.type)
+            lower = builder.add(upper, line_)
+            total = None
+            for k, corner in enumerate((upper, builder.add(upper, p_.type(5)), lower, builder.add(lower, p_.type(5)))):
+                at = builder.add(here, builder.mul(lanes_, lanes_.type(k)))
+                share = _splat(builder, builder.load(builder.gep(weight, [at])), 8)
+                term = builder.fmul(share, _load(builder, theirs, corner, 8), flags=flags)
+                total = term if total is None else builder.fadd(term, total, flags=flags)
+            pixel = _load(builder, mine, builder.add(p_, p_.type(5 * i)), 8)
+            pixels.append(builder.fadd(builder.fmul(sign, total, flags=flags), pixel, flags=flags))
+        for field, row in enumerate(_transposed(builder, pixels)[:5]):
+            _store(builder, row, target, builder.add(x_, builder.mul(lanes_, lanes_.type(field))))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _transposed(builder, rows):
+    """Return eight vectors of eight lanes transposed."""
+    def mixed(a, b, lanes):
+        return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, 8), lanes))
+
+    low, high = [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]
+    pairs = [mixed(rows[i], rows[i + 1], lanes) for i in (0, 2, 4, 6) for lanes in (low, high)]
+    low, high = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
+    fours = [mixed(pairs[i], pairs[i + 2], lanes) for i in (0, 1, 4, 5) for lanes in (low, high)]
+    low, high = [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]
+    return [mixed(fours[i], fours[i + 4], lanes) for lanes in (low, high) for i in range(4)]
+
+
+def blend_and_join_plain(own, p, other, line, start, weights, signs, lanes, x, out):
+    """For pixels x to x+7 of a row: fields of `own` + `signs` * bilinear blend of `other`, five planes in `out`.
+
+    `own` and `other` are flat, five fields a pixel; pixel x of the row starts at ``own[p]``; ``start[x]`` is where the
+    upper left of the four blended pixels starts in `other`, `line` later the lower; `weights` (4, lanes) are their
+    shares, `out` (5, lanes) the result. Eight lanes are read at each place, so both arrays need room at the end.
+    """
+    for i in range(8):
+        at = start[x + i]
+        corners = (at, at + 5, at + line, at + line + 5)
+        for field in range(5):
+            blend = sum(weights[k, x + i] * other[corner + field] for k, corner in enumerate(corners))
+            out[field, x + i] = own[p + 5 * i + field] + signs[field] * blend

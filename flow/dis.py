@@ -1,0 +1,44 @@
+"""DIS: Fast optical flow using dense inverse search (Kroeger et al., ECCV 2016), by OpenCV.
+
+Solved once at full resolution with the "medium" preset and reduced to each scale by averaging over areas. It is not
+among the methods of the original trajectories; it is here because it is fast and closer to the true flow.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from idt.flow.pyramid import ByteArray, FloatArray, reduce_flow, scale_sizes
+
+
+class DIS:
+    """Flow between images of one size, at every scale.
+
+    Parameters
+    ----------
+    width, height : int
+        Size of the images, pixels.
+    factors : ndarray, shape (S,), float32
+        Scale factors, finest first, as `idt.flow.pyramid.scale_factors` gives them.
+    """
+
+    def __init__(self, width: int, height: int, *, factors: FloatArray) -> None:
+        self._factors = factors
+        self._sizes = scale_sizes(width, height, factors)
+        self._solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def prepare(self, grey: ByteArray) -> ByteArray:
+        """Return the image itself: this method shares nothing between pairs."""
+        return grey
+
+    def solve(self, a: ByteArray, b: ByteArray) -> list[FloatArray]:
+        """Return the flow from `a` to `b` at every scale, finest first.
+
+        Returns
+        -------
+        list of ndarray, shape (h, w, 2), float32
+            x then y, in pixels of that scale.
+        """
+        flow = np.ascontiguousarray(self._solver.calc(a, b, None), np.float32)
+        return [reduce_flow(flow, h, w, s) for (h, w), s in zip(self._sizes, self._factors, strict=True)]

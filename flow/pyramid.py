@@ -1,0 +1,156 @@
+"""Spatial scales, resizing between them, and the coarse-to-fine schedule that all solvers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+ByteArray = npt.NDArray[np.uint8]
+
+
+def scale_factors(width: int, height: int, *, shortest: int = 32, count: int = 8) -> FloatArray:
+    """Return the scale factors s_0 = 1, s_k = s_(k-1) sqrt(2) of a frame.
+
+    Parameters
+    ----------
+    width, height : int
+        Size of the frame, pixels.
+    shortest : int
+        A scale is used while the shorter side of the frame is at least this long on it, pixels.
+    count : int
+        Largest number of scales.
+
+    Returns
+    -------
+    ndarray, shape (S,), float32
+        At least one factor. Everything is accumulated in float32 as in the original program, which decides the
+        number of scales for short sides such as 64, 128 and 256 (Wang and Schmid, ICCV 2013, code).
+    """
+    root = np.sqrt(np.float32(2.0))
+    side = np.float32(min(width, height))
+    usable = 0
+    while side >= shortest:
+        side = np.float32(side / root)
+        usable += 1
+    factors = np.ones(max(1, min(count, usable)), np.float32)
+    for k in range(1, len(factors)):
+        factors[k] = factors[k - 1] * root
+    return factors
+
+
+def scale_sizes(width: int, height: int, factors: FloatArray) -> list[tuple[int, int]]:
+    """Return the (height, width) in pixels of every scale: the frame's size divided by the factor, ties to even."""
+    return [(int(np.rint(np.float32(height) / s)), int(np.rint(np.float32(width) / s))) for s in factors]
+
+
+def coarse_to_fine(
+    a: Sequence[Any], b: Sequence[Any], flows: Sequence[FloatArray],
+    solve: Callable[[Any, Any, FloatArray], None], enlarge: Callable[[FloatArray, FloatArray], None],
+) -> None:
+    """Solve every level from the coarsest, which starts from zero; each next starts from the one before, enlarged.
+
+    Parameters
+    ----------
+    a, b : sequence
+        What the solver prepared of both images, finest level first.
+    flows : sequence of ndarray, shape (h, w, 2), float32
+        Filled with the flow of each level, pixels of that level.
+    solve : callable(a_k, b_k, flow)
+        Improves `flow` in place.
+    enlarge : callable(coarse, fine)
+        Fills `fine` from `coarse`.
+    """
+    for k in reversed(range(len(flows))):
+        if k == len(flows) - 1:
+            flows[k].fill(0.0)
+        else:
+            enlarge(flows[k + 1], flows[k])
+        solve(a[k], b[k], flows[k])
+
+
+def resize_grey(grey: ByteArray, height: int, width: int) -> ByteArray:
+    """Return `grey` in another size, bilinear, in the 8-bit fixed-point arithmetic of OpenCV.
+
+    Parameters
+    ----------
+    grey : ndarray, shape (H, W), uint8
+
+    Returns
+    -------
+    ndarray, shape (height, width), uint8
+        The same bytes as ``cv2.resize(..., interpolation=cv2.INTER_LINEAR)``, whatever OpenCV's version.
+    """
+    out = np.empty((height, width), np.uint8)
+    _resize_grey(grey, out)
+    return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _positions(size, new, index, weight):
+    """Fill the left neighbour and its right neighbour's weight (1/2048) of every new coordinate."""
+    ratio = size / new
+    for i in range(new):
+        p = np.float32((i + 0.5) * ratio - 0.5)
+        j = np.int64(np.floor(p))
+        f = p - np.float32(j)
+        if j < 0:
+            j, f = 0, np.float32(0.0)
+        if j >= size - 1:
+            j, f = size - 1, np.float32(0.0)
+        index[i] = j
+        weight[i] = np.int32(np.rint(f * np.float32(2048.0)))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _resize_grey(grey, out):
+    h, w = grey.shape
+    new_h, new_w = out.shape
+    xi, xw = np.empty(new_w, np.int32), np.empty(new_w, np.int32)
+    yi, yw = np.empty(new_h, np.int32), np.empty(new_h, np.int32)
+    _positions(w, new_w, xi, xw)
+    _positions(h, new_h, yi, yw)
+    rows = np.empty((2, new_w), np.int32)
+    held = np.full(2, -1, np.int64)
+    for y in range(new_h):
+        for k in range(2):
+            source = min(yi[y] + k, h - 1)
+            if held[source & 1] != source:
+                line, into = grey[source], rows[source & 1]
+                for x in range(new_w):
+                    i = xi[x]
+                    into[x] = line[i] * (2048 - xw[x]) + line[min(i + 1, w - 1)] * xw[x]
+                held[source & 1] = source
+        upper, lower = rows[yi[y] & 1], rows[min(yi[y] + 1, h - 1) & 1]
+        w1 = yw[y]
+        w0 = np.int32(2048) - w1
+        line_out = out[y]
+        for x in range(new_w):
+            line_out[x] = np.uint8((((w0 * (upper[x] >> 4)) >> 16) + ((w1 * (lower[x] >> 4)) >> 16) + 2) >> 2)
+
+
+def reduce_flow(flow: FloatArray, height: int, width: int, factor: float) -> FloatArray:
+    """Return a full-resolution flow on a coarser scale: averaged over areas, in pixels of that scale.
+
+    Parameters
+    ----------
+    flow : ndarray, shape (H, W, 2), float32
+    height, width : int
+        Size of the scale, pixels.
+    factor : float
+        Scale factor; the values are divided by it.
+
+    Returns
+    -------
+    ndarray, shape (height, width, 2), float32
+    """
+    import cv2
+
+    if flow.shape[:2] == (height, width):
+        return flow
+    reduced = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(reduced / np.float32(factor), np.float32)

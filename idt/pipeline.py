@@ -1,0 +1,411 @@
+"""One pass over a video: frames in, features of the trajectories that end on each frame out.
+
+The work of a frame falls in two stages, each a generator: `_steps` decodes, prepares, solves the flow and estimates the
+camera's motion; `stream` solves the flow without that motion, describes and advances the tracks and starts new ones.
+With a second thread the first stage runs one frame ahead of the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from idt import __version__, camera, descriptors, sampling
+from idt.batch import ALGORITHM, key
+from idt.errors import FormatError, ParameterError
+from idt.features import FORMAT, Features, FeatureWriter
+from idt.flow import method_for
+from idt.flow.pyramid import resize_grey, scale_factors, scale_sizes
+from idt.params import Params
+from idt.people import Boxes, PersonDetector, person_mask, read_boxes
+from idt.tracking import Finished, Tracks
+from idt.video import FrameReader, Source, frames, identity
+
+Array = npt.NDArray[Any]
+Path_ = str | os.PathLike[str]
+Progress = Callable[[int, int | None, int], None]
+T = TypeVar("T")
+
+_log = logging.getLogger("idt")
+
+
+def extract(
+    source: Source, params: Params | None = None, *, homographies: Path_ | Array | None = None,
+    boxes: Path_ | Sequence[Array] | None = None, progress: Progress | None = None, threads: int = 1,
+) -> Features:
+    """Return the improved dense trajectories of a video, all in memory; the arguments are those of `stream`."""
+    return Features.concatenate(stream(source, params, homographies=homographies, boxes=boxes, progress=progress,
+                                       threads=threads))
+
+
+def extract_file(
+    source: Source, path: Path_, params: Params | None = None, *, homographies: Path_ | Array | None = None,
+    boxes: Path_ | Sequence[Array] | None = None, progress: Progress | None = None, threads: int = 1,
+) -> dict[str, Any]:
+    """Write the features of a video to the file `path`, rows spooled to disk, and return its meta.
+
+    The arguments are those of `stream`. The file appears whole or not at all (`idt.features.FeatureWriter`).
+    """
+    with FeatureWriter(path) as writer:
+        for chunk in stream(source, params, homographies=homographies, boxes=boxes, progress=progress, threads=threads):
+            writer.append(chunk)
+    return writer.meta
+
+
+def stream(
+    source: Source, params: Params | None = None, *, homographies: Path_ | Array | None = None,
+    boxes: Path_ | Sequence[Array] | None = None, progress: Progress | None = None, threads: int = 1,
+) -> Iterator[Features]:
+    """Yield the improved dense trajectories of a video as they end, in one pass; memory does not grow with its length.
+
+    Dense trajectories: Wang, Kläser, Schmid and Liu, IJCV 2013. Without camera motion: Wang and Schmid, ICCV 2013.
+    The numbers are those of their program; where it is silent or odd, ``docs/method.md`` says what is done.
+
+    Parameters
+    ----------
+    source : path or ndarray
+        Video file, folder or glob of images, or array of shape (T, H, W) or (T, H, W, 3), uint8, RGB.
+    params : Params, optional
+    homographies : path or ndarray, shape (T, 3, 3), optional
+        Used instead of an own estimate: entry t maps the previously processed frame to frame t. A path is that of an
+        ``.npz`` with an array ``homographies`` (a features file, for instance) or of an ``.npy``.
+    boxes : path or sequence of ndarray, shape (n, 4), optional
+        Where people are, left out of the estimate: a box file, or one array a frame; x1, y1, x2, y2 in pixels of the
+        video.
+    progress : callable, optional
+        Called after each frame with the number of frames done, the number that the video promises or None, and the
+        number of trajectories so far.
+    threads : int
+        1, or more to let the two halves of the work overlap. The result is the same.
+
+    Yields
+    ------
+    Features
+        The rows that ended on one frame, and `homographies` of the frames since the chunk before. The last chunk,
+        which may have no rows, carries the whole meta. `position` t is NaN, since the length of the video is not
+        known yet; `Features.concatenate` and `FeatureWriter` fill it in.
+
+    Raises
+    ------
+    VideoError
+        The video cannot be read or changes its size.
+    ParameterError, FormatError
+        A parameter, box file or homographies file is unusable.
+    """
+    params = params or Params()
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise ParameterError(f"threads is {threads!r}: it must be an integer from 1.")
+    given = _read_homographies(homographies)
+    people = _People(params, boxes)
+    who = identity(source)
+    inputs = {"homographies": _digest(homographies), "boxes": _digest(boxes)}
+    meta: dict[str, Any] = {
+        "kind": "features", "format": FORMAT, "algorithm": ALGORITHM, "package": __version__,
+        "params": params.to_dict(), "matches": list(params.matches) if params.camera and given is None else [],
+        "inputs": inputs, "key": key(who["sha256"], params, inputs),
+    }
+    with _one_opencv_thread(), frames(source, start=params.start, end=params.end, step=params.step,
+                                      short_side=params.short_side, threads=threads) as reader:
+        run = _Run(params, reader)
+        steps = _steps(run, given, people)
+        for step in _ahead(steps) if threads > 1 else steps:
+            chunk = run.advance(step, meta)
+            if progress is not None:
+                progress(run.processed, _promised(reader, params), run.rows)
+            if len(chunk):
+                yield chunk
+        if reader.damaged:
+            _log.warning("%s: %d damaged frames were concealed by the decoder and used.", who["name"], reader.damaged)
+        yield run.last({**meta, "video": {**who, "fps": reader.fps, "width": reader.width, "height": reader.height,
+                                          "decoded_frames": reader.decoded, "damaged_frames": reader.damaged},
+                        "span": {"first": params.start, "last": run.index,
+                                 "frames": max(run.index - params.start + 1, 0)},
+                        "rows": run.rows, "reason": run.reason()})
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """What one frame is turned into once: its grey levels, their eigenvalues and what the flow method prepared."""
+
+    index: int
+    time_s: float
+    greys: list[Array]
+    eigenvalues: list[Array]
+    prepared: Any
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """What the first stage hands to the second: two frames, their flow, and the camera's motion between them."""
+
+    previous: _Image | None
+    current: _Image
+    flows: list[Array] | None = None
+    homography: Array | None = None
+
+
+class _Run:
+    """State of one pass: the tracks of every scale and what has been counted."""
+
+    def __init__(self, params: Params, reader: FrameReader) -> None:
+        self.params = params
+        self.reader = reader
+        self.processed = 0
+        self.rows = 0
+        self.index = -1  # of the last processed frame
+        self.flow: Any = None  # made when the first frame tells its size; None while it is too small
+        self.sizes: list[tuple[int, int]] = []
+        self._factors: Array = np.empty(0, np.float32)
+        self._tracks: list[Tracks] = []
+        self._pending: list[Array] = []  # homographies since the last chunk
+        self._widths = descriptors.widths(params.descriptors, params.spatial_cells)
+
+    def prepare(self, height: int, width: int) -> None:
+        """Set up for frames of this size."""
+        p = self.params
+        if min(height, width) < p.patch:
+            return
+        self._factors = scale_factors(width, height, shortest=p.patch, count=p.scales)
+        self.sizes = scale_sizes(width, height, self._factors)
+        self._tracks = [Tracks(h, w, s, p) for (h, w), s in zip(self.sizes, self._factors, strict=True)]
+        self.flow = method_for(p.flow)(width, height, factors=self._factors)
+
+    def advance(self, step: _Step, meta: dict[str, Any]) -> Features:
+        """Describe and advance the tracks, start new ones, and return the rows that ended."""
+        p, current = self.params, step.current
+        identities = current.index - self.index - 1
+        self._pending.extend([np.eye(3)] * identities)
+        self._pending.append(np.eye(3) if step.homography is None else step.homography)
+        self.index = current.index
+        finished: list[Finished] = []
+        if step.previous is not None and step.flows is not None:
+            moves = step.flows
+            if p.camera:
+                h = np.eye(3) if step.homography is None else step.homography
+                stabilised = camera.warp(step.previous.greys[0], current.greys[0], h)
+                moves = self.flow.solve(step.previous.prepared, self.flow.prepare(stabilised))
+            for tracks, grey, flow, move in zip(self._tracks, step.previous.greys, step.flows, moves, strict=True):
+                tracks.describe(grey, move)
+                finished.append(tracks.advance(flow, move))
+        if self.processed % p.resample == 0:
+            for tracks, values in zip(self._tracks, current.eigenvalues, strict=True):
+                tracks.start(sampling.new_points(values, tracks.positions(), stride=p.stride, quality=p.quality))
+        self.processed += 1
+        return self._chunk(finished, current.index, current.time_s, meta)
+
+    def last(self, meta: dict[str, Any]) -> Features:
+        """Return the chunk that closes the stream."""
+        return self._chunk([], 0, 0.0, meta, close=True)
+
+    def reason(self) -> str | None:
+        """Return why there are no rows, or None when there are."""
+        p, reader = self.params, self.reader
+        if self.rows:
+            return None
+        if self.processed and self.flow is None:
+            return (f"too small: the frames are {reader.width}x{reader.height} pixels, the shorter side must be at "
+                    f"least the patch ({p.patch})")
+        if self.processed < p.length + 1:
+            return (f"too short: {self.processed} frames were processed, a trajectory of length {p.length} needs "
+                    f"{p.length + 1}")
+        return "still: no track moved enough (or without sudden jumps) to be a trajectory"
+
+    def _chunk(self, finished: list[Finished], index: int, time_s: float, meta: dict[str, Any], *, close: bool = False
+               ) -> Features:
+        p, reader = self.params, self.reader
+        n = sum(map(len, finished))
+        self.rows += n
+        if not n and not close:
+            return _NOTHING
+        if n:
+            done = [f for f in finished if len(f)]
+            scale = np.concatenate([np.full(len(f), s, np.float32) for f, s in zip(finished, self._factors, strict=True)])
+            mean, std, length, trajectory, points, described = (
+                np.concatenate([getattr(f, name) for f in done])
+                for name in ("mean", "std", "length", "trajectory", "points", "described"))
+        else:
+            depth = sum(self._widths.values())
+            scale, length = np.empty(0, np.float32), np.empty(0, np.float32)
+            mean, std = np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
+            trajectory = np.empty((0, 2 * p.length), np.float32)
+            points = np.empty((0, p.length + 1, 2), np.float32)
+            described = np.empty((0, p.temporal_cells, depth), np.float32)
+        position = np.full((n, 3), np.nan, np.float32)
+        if n:
+            size = np.array([reader.width, reader.height], np.float32)
+            position[:, :2] = np.clip(mean / size, 0, 0.999)
+        blocks: dict[str, Array] = {}
+        at = 0
+        for name, width in self._widths.items():
+            blocks[name] = described[:, :, at:at + width].reshape(n, p.temporal_cells * width).astype(p.dtype)
+            at += width
+        if "trajectory" in p.descriptors:
+            blocks["trajectory"] = trajectory
+        homographies = np.array(self._pending, np.float64).reshape(-1, 3, 3)
+        self._pending = []
+        return Features(frame=np.full(n, index, np.int32), time=np.full(n, time_s), mean=mean, std=std, length=length,
+                        scale=scale, position=position, points=points, homographies=homographies, meta=meta, **blocks)
+
+
+_NOTHING = Features(frame=np.empty(0, np.int32), time=np.empty(0), mean=np.empty((0, 2), np.float32),
+                    std=np.empty((0, 2), np.float32), length=np.empty(0, np.float32), scale=np.empty(0, np.float32),
+                    position=np.empty((0, 3), np.float32))
+
+
+def _steps(run: _Run, given: Array | None, people: _People) -> Iterator[_Step]:
+    """Yield a step for every processed frame; the first has no previous one."""
+    p = run.params
+    finders = [camera.KeyPoints(m, window=p.match_window) for m in p.matches if m != "flow" and p.camera
+               and given is None]
+    previous: _Image | None = None
+    for n, frame in enumerate(run.reader):
+        if n == 0:
+            run.prepare(*frame.grey.shape)
+        if run.flow is None:
+            yield _Step(None, _Image(frame.index, frame.time_s, [], [], None))
+            continue
+        greys = [np.require(frame.grey, requirements=("C", "W"))]  # one type of array, so that kernels compile once
+        for height, width in run.sizes[1:]:
+            greys.append(resize_grey(greys[-1], height, width))
+        current = _Image(frame.index, frame.time_s, greys, [sampling.min_eigenvalues(g) for g in greys],
+                         run.flow.prepare(greys[0]))
+        estimate = p.camera and given is None
+        mask = people.mask(frame.grey, frame.index, n, run.reader) if estimate else None
+        found = [finder.matches(frame.grey, mask) for finder in finders]
+        if previous is None:
+            yield _Step(None, current)
+        else:
+            flows = run.flow.solve(previous.prepared, current.prepared)
+            h = None
+            if estimate:
+                if "flow" in p.matches:
+                    corners = camera.good_features(previous.eigenvalues[0], mask, count=p.corners, quality=p.quality,
+                                                   distance=p.corner_distance)
+                    found.insert(0, camera.flow_matches(corners, flows[0]))
+                h = camera.homography(*(np.concatenate(side) for side in zip(*found, strict=True)), p)
+            elif p.camera and given is not None:
+                if frame.index >= len(given):
+                    raise ParameterError(f"homographies has {len(given)} entries, but there is a frame {frame.index}: "
+                                         "give one for every frame of the video.")
+                h = given[frame.index]
+            yield _Step(previous, current, flows, h)
+        previous = current
+
+
+class _People:
+    """Masks that leave people out: from boxes that are given, from the built-in detector, or none."""
+
+    def __init__(self, params: Params, boxes: Path_ | Sequence[Array] | None) -> None:
+        self._name = os.fspath(boxes) if isinstance(boxes, (str, os.PathLike)) else "boxes"
+        self._boxes: Sequence[Array] | None = (
+            read_boxes(boxes) if isinstance(boxes, (str, os.PathLike)) else boxes)
+        self._detector = PersonDetector(params.people_interval) if params.people == "hog" and boxes is None else None
+
+    def mask(self, grey: Array, index: int, n: int, reader: FrameReader) -> Array | None:
+        """Return the mask of the frame with this index in the video, the n-th processed; None: nobody is left out."""
+        if self._boxes is not None:
+            if index >= len(self._boxes):
+                raise FormatError(f"{self._name} has {len(self._boxes)} frames, line {len(self._boxes) + 1} is missing: "
+                                  f"the video has a frame {index}; give one line for every decoded frame.")
+            scale = reader.scale or (1.0, 1.0)
+            boxes: Boxes = np.asarray(self._boxes[index], np.float64) * np.array([*scale, *scale])
+        elif self._detector is not None:
+            boxes = self._detector.detect(grey, n)
+        else:
+            return None
+        return person_mask(boxes, grey.shape) if len(boxes) else None
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items in order while a second thread makes the next one."""
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="idt") as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]
+
+
+def _promised(reader: FrameReader, params: Params) -> int | None:
+    """Return how many frames will be processed if the container tells the truth, or None when it tells nothing."""
+    if reader.total is None:
+        return None
+    last = reader.total - 1 if params.end is None else min(params.end, reader.total - 1)
+    return max((last - params.start) // params.step + 1, 0)
+
+
+def _read_homographies(given: Path_ | Array | None) -> Array | None:
+    """Return the homographies as an array (T, 3, 3) of float64, checked."""
+    if given is None:
+        return None
+    name = "homographies"
+    array: Any = given
+    if isinstance(given, (str, os.PathLike)):
+        name = os.fspath(given)
+        try:
+            array = np.load(given, allow_pickle=False)
+            if isinstance(array, np.lib.npyio.NpzFile):
+                with array as members:
+                    array = members["homographies"]
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise FormatError(f"{name}: no homographies can be read from it ({error}); it must be an .npz with an array "
+                              "named homographies, or an .npy.") from error
+    array = np.asarray(array)
+    if array.ndim != 3 or array.shape[1:] != (3, 3) or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise FormatError(f"{name}: homographies has shape {array.shape} and type {array.dtype}: it must be (T, 3, 3) "
+                          "finite numbers, entry t for frame t.")
+    return np.ascontiguousarray(array, np.float64)
+
+
+def _digest(given: Path_ | Array | Sequence[Array] | None) -> str | None:
+    """Return the SHA-256 of a side input: of the bytes of a file, or of the numbers of arrays."""
+    if given is None:
+        return None
+    if isinstance(given, (str, os.PathLike)):
+        try:
+            return hashlib.sha256(Path(given).read_bytes()).hexdigest()
+        except OSError as error:
+            raise FormatError(f"{os.fspath(given)}: cannot be read ({error.strerror}).") from error
+    digest = hashlib.sha256()
+    for array in given:
+        digest.update(np.ascontiguousarray(array, np.float64).tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _one_opencv_thread() -> Iterator[None]:
+    """Let OpenCV run on one thread meanwhile: our own threads overlap whole stages, and results stay the same."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def compile_kernels() -> None:
+    """Compile all kernels of the extraction and store them in the cache, so that no later run has to."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    frame = cv2.resize(noise, (128, 128), interpolation=cv2.INTER_LINEAR)
+    video = np.stack([np.roll(frame, (t, 2 * t), (0, 1)) for t in range(5)])
+    extract(video, Params(length=3))
+
+
+def kernels_cached() -> bool:
+    """Tell whether the kernels of the extraction are in Numba's cache, compiled from the present source."""
+    from idt import tracking
+    from idt.flow import _farneback_cpu
+
+    used = (_farneback_cpu.solve_level, descriptors._describe, sampling._min_eigenvalues, camera._warp, tracking._collect)
+    return all(kernel._cache._cache_file._load_index() for kernel in used)
