@@ -3,16 +3,75 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from idt.cli.options import Common, Output, usable_cores
+from idt.cli.progress import extracted
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from idt.features import Features
+
     Image = NDArray[np.uint8]
 
 WIDTH, HEIGHT, FPS, FRAMES = 320, 240, 25, 75
+
+
+def demo(*, output: Output = Path("idt-demo"), common: Annotated[Common, Parameter(name="*")] = Common()) -> None:
+    """Make a short synthetic clip, extract its features and draw them.
+
+    Parameters
+    ----------
+    output
+        Folder for the clip, its features and the picture.
+    """
+    from idt.features import Features
+    from idt.output import prepared
+    from idt.params import Params
+    from idt.pipeline import kernels_cached
+    from idt.view import _write_video, overlay
+
+    source, drawn = output / "clip.mp4", output / "clip.trajectories.mp4"
+    prepared(source)
+    _write_video(source, clip(), FPS)
+    compiled = "" if kernels_cached() else ", compilation included"
+    began = time.perf_counter()
+    path = extracted(str(source), output, Params(), common, threads=usable_cores())
+    duration = f"{time.perf_counter() - began:.1f} s{compiled}"
+    features = Features.load(path)
+    overlay(source, features, drawn)
+    print(_summary(features, duration))
+    print()
+    for file, what in ((source, "the clip: two figures before a moving camera"), (path, "its features"),
+                       (drawn, "the clip with the trajectories drawn in")):
+        print(f"  {file!s:32}  {what}")
+    print()
+    print("With a video of your own:")
+    print()
+    print("  idt extract VIDEO -o features/")
+    print("  idt view VIDEO -o trajectories.mp4")
+
+
+def _summary(features: Features, duration: str) -> str:
+    import numpy as np
+
+    assert features.homographies is not None
+    centre = np.array([WIDTH / 2, HEIGHT / 2, 1])
+    moved = features.homographies[1:] @ centre
+    speed = np.linalg.norm(moved[:, :2] / moved[:, 2:] - centre[:2], axis=1).mean()
+    scales, rows = np.unique(features.scale, return_counts=True)
+    lines = [("frames", f"{features.meta['video']['decoded_frames']} of {WIDTH}x{HEIGHT} pixels, done in {duration}"),
+             ("camera", f"moves by {speed:.1f} pixels a frame, which is taken out of all motion"),
+             ("trajectories", f"{len(features)}, of which at scale")]
+    lines += [("", f"{scale:5.2f}  {count:6d}") for scale, count in zip(scales, rows, strict=True)]
+    return "\n".join(f"{name:14}{value}" for name, value in lines)
 
 
 def clip() -> Iterator[Image]:
@@ -63,8 +122,3 @@ def _draw_figure(frame: Image, coat: Image, x: int, phase: float, swing: int) ->
     moved = np.roll(coat, x - WIDTH // 2, axis=1)
     weight = shape[..., None] / 255
     frame[:] = np.rint(weight * moved + (1 - weight) * frame).astype(np.uint8)
-
-
-def demo() -> int:
-    """Not yet."""
-    return 0

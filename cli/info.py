@@ -63,7 +63,6 @@ def info(
 
 def _machine() -> Lines:
     from idt import __version__
-    from idt.pipeline import kernels_cached
 
     lines: Lines = [("densetraj", f"{__version__} in {Path(__file__).parents[1] / 'idt'}"),
                     ("Python", f"{platform.python_version()} in {sys.prefix}"), ("system", platform.platform()),
@@ -73,6 +72,23 @@ def _machine() -> Lines:
             lines.append((name, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
             lines.append((name, "not installed"))
+    return [*lines, *_kernels()]
+
+
+def _kernels() -> Lines:
+    """Return whether the kernels are compiled, and where numba keeps them and how much that is."""
+    from numba.core.dispatcher import Dispatcher
+
+    from idt.pipeline import kernels_cached
+
+    kernels = [value for name, module in list(sys.modules.items()) if name.startswith("idt.")
+               for value in vars(module).values() if isinstance(value, Dispatcher)]
+    lines: Lines = [("kernels", "compiled" if kernels_cached() else "not compiled yet: the first run does it, or "
+                                                                    "idt info --compile")]
+    for place in sorted({str(kernel.stats.cache_path) for kernel in kernels if kernel.stats.cache_path}):
+        files = list(Path(place).glob("*.nb[ci]"))
+        size = sum(path.stat().st_size for path in files)
+        lines.append(("kernel cache", f"{place}, {counted(len(files), 'file')}, {_bytes(size)}"))
     return lines
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from idt.batch import Outcome, Progress, Summary
+    from idt.params import Params
 
 
 class Reporter:
@@ -93,6 +94,19 @@ class Reporter:
 
         if not self._common.quiet and not kernels_cached():
             self._say("idt: compiling the kernels; this happens once and takes up to half a minute")
+
+
+def extracted(video: str, folder: Path, params: Params, common: Common, *, threads: int,
+              homographies: Path | None = None) -> Path:
+    """Extract one video into a folder and return the features file; an error is raised instead of reported."""
+    from idt.batch import extract_videos
+
+    with Reporter(common) as reporter:
+        (outcome,) = extract_videos(video, folder, params, homographies=homographies, threads=threads, force=True,
+                                    progress=reporter.progress).outcomes
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.job.output
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

@@ -1,4 +1,63 @@
-"""idt view."""
-def view() -> int:
-    """Not yet."""
-    return 0
+"""idt view: trajectories drawn over their video."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from idt.cli.options import Common, Given, Output, ParamsFile, Threads, params_of, usable_cores
+from idt.cli.progress import extracted
+from idt.errors import ParameterError
+from idt.params import Params
+
+
+def view(
+    video: Annotated[str, Parameter(negative=())],
+    features: Annotated[Path | None, Parameter(negative=(), show_default=False)] = None, /, *,
+    output: Output,
+    background: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    frame: Annotated[int | None, Parameter(metavar="N", negative=(), show_default=False)] = None,
+    params: ParamsFile = None,
+    threads: Threads = None,
+    given: Annotated[Given, Parameter(name="*")] = Given(),
+    common: Annotated[Common, Parameter(name="*")] = Common(),
+) -> None:
+    """Draw the trajectories of a video over its frames, coloured by their motion without that of the camera.
+
+    Parameters
+    ----------
+    video
+        Video file, folder of images or glob of images.
+    features
+        Its features file; without it, the features are extracted first and not kept.
+    output
+        out.mp4 for a video, out.png for one frame.
+    background
+        Also draw, in dim grey, the trajectories that move only with the camera. They are not kept in features files, so
+        they are extracted first.
+    frame
+        Index in the video of the frame for a .png [default: that on which most trajectories end].
+    """
+    from idt.features import Features
+    from idt.view import overlay
+
+    settings = params_of(given, params)
+    if features is not None and (params is not None or settings != Params()):
+        raise ParameterError(f"Flags of the method have no effect on {features}: leave them out, or leave the features "
+                             "file out to extract with them.")
+    cores = threads or usable_cores()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        path = features or extracted(video, Path(scratch, "features"), settings, common, threads=cores)
+        tracks = Features.load(path)
+        beneath = None
+        if background:
+            everything = dataclasses.replace(Params.from_dict(tracks.meta.get("params", {})), min_motion=0.0)
+            beneath = Features.load(extracted(video, Path(scratch, "background"), everything, common,
+                                              homographies=path, threads=cores))
+        overlay(video, tracks, output, frame=frame, background=beneath)
+    if not common.quiet:
+        print(output)
