@@ -1,0 +1,347 @@
+"""Pictures: trajectories over the frames of their video, and the colours of a flow field."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from idt.errors import OutputError, ParameterError, VideoError
+from idt.features import Features
+from idt.output import replacing
+from idt.params import Params
+from idt.video import FrameReader, Source, frames
+
+Picture: TypeAlias = NDArray[np.uint8]
+
+_SHORT_SIDE = 720  # pictures of smaller videos are enlarged to about this, or thin tracks could not be told apart
+_FADE = 0.9  # of a track's opacity is left after each further step
+_MEMORY = math.ceil(math.log(1 / 255) / math.log(_FADE))  # steps until nothing is left
+_BITS = 4  # of the fraction in the coordinates that OpenCV draws at
+_GREY = np.array([[135, 135, 135]], np.uint8)  # of background tracks
+_DIRECTIONS, _LEVELS = 36, 4  # shades of direction and of speed
+
+# Where the pure colours lie on the colour wheel of Baker et al., as shares of the turn from right over down to left.
+_WHEEL = np.array([0, 15, 21, 25, 36, 49, 55]) / 55
+_PURE_BGR = np.array([(0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 1, 0), (1, 0, 0), (1, 0, 1), (0, 0, 1)], float)
+
+
+def flow_colours(flow: NDArray[np.floating[Any]], *, largest: float | None = None) -> Picture:
+    """Return a picture of a flow field: hue is the direction, strength the speed.
+
+    Parameters
+    ----------
+    flow : ndarray, shape (H, W, 2)
+        Motion in pixels, x then y.
+    largest : float, optional
+        Speed in pixels that gets the full colour; faster ones are darkened. Default: the largest in `flow`.
+
+    Returns
+    -------
+    ndarray, shape (H, W, 3), uint8
+        BGR. White is no motion, red to the right, yellow down, green-blue to the left, violet up (the colour wheel of
+        Baker et al., IJCV 2011); black where the flow is not finite or unknown (above 1e8).
+
+    Raises
+    ------
+    ParameterError
+        The array has another shape, or `largest` is not above 0.
+    """
+    motion = np.asarray(flow, np.float64)
+    if motion.ndim != 3 or motion.shape[2] != 2:
+        raise ParameterError(f"The flow has the shape {motion.shape}: it must be (H, W, 2).")
+    if largest is not None and not largest > 0:
+        raise ParameterError(f"largest is {largest}: it must be above 0 pixels.")
+    known = np.all(np.abs(motion) <= 1e8, axis=2)  # NaN is not
+    motion = np.where(known[:, :, None], motion, 0.0)
+    if largest is None:
+        largest = float(np.hypot(motion[:, :, 0], motion[:, :, 1]).max(initial=0)) or 1.0
+    colours = _wheel(motion / largest)
+    colours[~known] = 0
+    return colours
+
+
+def _wheel(motion: NDArray[np.float64]) -> Picture:
+    """Return the BGR colours (..., 3) of motions (..., 2) whose unit is the speed of full colour."""
+    speed = np.hypot(motion[..., 0], motion[..., 1])[..., None]
+    turn = np.arctan2(motion[..., 1], motion[..., 0]) / (2 * np.pi) % 1
+    pure = np.stack([np.interp(turn, _WHEEL, channel) for channel in _PURE_BGR.T], axis=-1)
+    colour: Picture = np.rint(255 * np.where(speed <= 1, 1 - speed * (1 - pure), 0.75 * pure)).astype(np.uint8)
+    return colour
+
+
+def overlay(source: Source, features: Features, path: str | os.PathLike[str], *, frame: int | None = None,
+            background: Features | None = None) -> None:
+    """Draw trajectories over the frames of their video and write a video (``.mp4``) or one picture (``.png``).
+
+    A track is drawn up to its point in the frame shown, which is a dot, and fades with age. Its colour tells its
+    motion from end to end without that of the camera: hue the direction, strength the speed, as the wheel in the
+    corner shows. Small videos are enlarged. The video is read once and not held in memory.
+
+    Parameters
+    ----------
+    source : path or ndarray
+        The video that `features` come from, as for `idt.video.frames`.
+    features : Features
+        With `points` and `homographies`.
+    path : path
+        Ends in ``.mp4`` (H.264, which browsers play) or ``.png``.
+    frame : int, optional
+        Index in the video of the frame that the picture shows; default: that on which most trajectories end. Not for a
+        video.
+    background : Features, optional
+        Further tracks, drawn beneath in dim grey; those that the camera test removes are got with ``min_motion=0``.
+
+    Raises
+    ------
+    ParameterError
+        `path`, `frame` or the features do not fit.
+    VideoError
+        The video cannot be read or is not that of the features.
+    OutputError
+        The file cannot be written.
+    """
+    kind = Path(path).suffix.lower()
+    if kind not in (".mp4", ".png"):
+        raise ParameterError(f"{os.fspath(path)}: the name of a view must end in .mp4 (video) or .png (one frame).")
+    if kind == ".mp4" and frame is not None:
+        raise ParameterError(f"frame is {frame}: only a picture (.png) shows one frame; leave it out for an .mp4.")
+    tracks = _Tracks(features, "features")
+    beneath = None if background is None else _Tracks(background, "background")
+    if beneath and beneath.sampling != tracks.sampling:
+        raise ParameterError("background has another start, end, step or short_side than the features: extract both "
+                             "with the same.")
+    name = "The array" if isinstance(source, np.ndarray) else os.fspath(source)
+    sampling = tracks.sampling
+    start, step = sampling["start"], sampling["step"]
+    if kind == ".mp4":
+        with frames(source, colour=True, **sampling) as reader:
+            _write_video(path, _drawn(reader, tracks, beneath, name, tracks.count), (reader.fps or 25.0) / step)
+        return
+    frame = tracks.busiest() if frame is None else frame
+    if frame < start or (frame - start) % step:
+        raise ParameterError(f"frame is {frame}: the features come from the frames {start}, {start + step}, "
+                             f"{start + 2 * step}, ...")
+    if frame > tracks.last:
+        raise ParameterError(f"frame is {frame}: the last frame that the features come from is {tracks.last}.")
+    sampling |= {"start": max(start, frame - _MEMORY * step), "end": frame}
+    with frames(source, colour=True, **sampling) as reader:
+        pictures = deque(_drawn(reader, tracks, beneath, name, frame + 1), maxlen=1)
+    _write_picture(path, pictures[0])
+
+
+class _Tracks:
+    """The tracks of one set of features in the order in which they end, found by frame."""
+
+    def __init__(self, features: Features, name: str) -> None:
+        if features.points is None or features.homographies is None:
+            raise ParameterError(f"The {name} have no points, which are not part of the original text format: extract "
+                                 "the video again to an .npz file.")
+        if "params" not in features.meta:
+            raise ParameterError(f"The {name} do not say what they were made with (meta has no params): extract the "
+                                 "video again to an .npz file.")
+        params = Params.from_dict(features.meta["params"])
+        video = features.meta.get("video", {})
+        self.size = (video["width"], video["height"]) if video.get("width") else None
+        self.count: int | None = video.get("decoded_frames")
+        self.last = len(features.homographies) - 1
+        self._first, self._step = params.start, params.step
+        self._order = np.argsort(features.frame, kind="stable")
+        self._ends = features.frame[self._order]
+        self._points = features.points
+        self._homographies = features.homographies
+        self._span = (features.points.shape[1] - 1) * params.step  # frames from the first to the last point
+        self.sampling: dict[str, Any] = {key: getattr(params, key) for key in ("start", "end", "step", "short_side")}
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def busiest(self) -> int:
+        """Return the index of the frame on which most tracks end, the first processed one if there are none."""
+        ends, counts = np.unique(self._ends, return_counts=True)
+        return int(ends[counts.argmax()]) if ends.size else self._first
+
+    def at(self, index: int) -> tuple[slice, NDArray[np.float64]]:
+        """Return the tracks that are alive in a frame and the two ends of their latest step, (n, 2, 2) in pixels."""
+        rows = slice(*np.searchsorted(self._ends, (index, index + self._span + 1)).tolist())
+        points = self._points[self._order[rows]]
+        each = np.arange(len(points))
+        now = points.shape[1] - 1 - (self._ends[rows] - index) // self._step
+        return rows, np.stack([points[each, np.maximum(now - 1, 0)], points[each, now]], axis=1).astype(np.float64)
+
+    def motion(self) -> NDArray[np.float64]:
+        """Return the motion of each track without the camera's, (N, 2) in pixels a frame, seen from its last frame."""
+        motion: NDArray[np.float64] = np.empty((len(self), 2))
+        for end in np.unique(self._ends).tolist():
+            camera = np.eye(3)  # from the first frame of these tracks to their last
+            for step in self._homographies[end - self._span + 1:end + 1]:
+                camera = step @ camera
+            rows = slice(*np.searchsorted(self._ends, (end, end + 1)).tolist())
+            points = self._points[self._order[rows]]
+            start = np.insert(points[:, 0].astype(np.float64), 2, 1, axis=1) @ camera.T
+            motion[rows] = points[:, -1] - start[:, :2] / start[:, 2:]
+        motion /= self._span
+        return motion
+
+
+def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: str, count: int | None
+           ) -> Iterator[Picture]:
+    """Yield the frames of the reader, enlarged, with the tracks over them; `count` is what it is expected to decode."""
+    import cv2
+
+    motion = tracks.motion()
+    fastest = _rounded_up(float(np.quantile(np.hypot(*motion.T), 0.9))) if len(motion) else 1.0
+    shades, palette = _shades(motion / fastest)
+    layers: list[tuple[_Tracks, NDArray[np.intp], _Trails]] = []
+    for frame in reader:
+        assert frame.bgr is not None
+        if not layers:
+            height, width = frame.grey.shape
+            if tracks.size not in (None, (width, height)):
+                raise VideoError(f"{name} is not the video of the features: its frames are {width}x{height} pixels, "
+                                 f"not {'x'.join(map(str, tracks.size))}.")
+            zoom = max(1, round(_SHORT_SIDE / min(height, width)))
+            shape = (height * zoom, width * zoom)
+            if beneath:
+                layers.append((beneath, np.zeros(len(beneath), np.intp), _Trails(shape, zoom, _GREY, 0.7)))
+            layers.append((tracks, shades, _Trails(shape, zoom, palette, 1.0)))
+            legend = _legend(fastest, min(shape))
+        # Without much light and colour of its own, the frame leaves the hues to the tracks.
+        grey = cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR)
+        picture = cv2.resize(cv2.addWeighted(frame.bgr, 0.2, grey, 0.5, 0), shape[::-1],
+                             interpolation=cv2.INTER_CUBIC)
+        for some, colours, trails in layers:
+            rows, steps = some.at(frame.index)
+            picture = trails.draw(picture, steps, colours[rows])
+        picture[-legend.shape[0]:, :legend.shape[1]] = legend
+        yield picture
+    if not layers:
+        raise VideoError(f"{name} has no frame to draw on: its {reader.decoded} frames end before the first that the "
+                         "features come from.")
+    if count not in (None, reader.decoded):
+        raise VideoError(f"{name} is not the video of the features: {reader.decoded} frames could be decoded, not "
+                         f"{count}.")
+
+
+class _Trails:
+    """Tracks as paint that fades: a step is drawn once, and what was drawn before becomes fainter in every frame."""
+
+    def __init__(self, shape: tuple[int, int], zoom: int, palette: Picture, opacity: float) -> None:
+        self._zoom = zoom
+        self._palette = palette.tolist()
+        self._opacity = opacity
+        self._width = max(1, round(min(shape) / 400))
+        self._paint = np.zeros((*shape, 3), np.uint8)
+        self._strength = np.zeros(shape, np.uint8)
+        self._fade = np.floor(np.arange(256) * _FADE).astype(np.uint8)
+
+    def draw(self, picture: Picture, steps: NDArray[np.float64], colours: NDArray[np.intp]) -> Picture:
+        """Add the latest step of each track, (n, 2, 2) points, and return the picture under all that is visible."""
+        import cv2
+
+        # OpenCV draws at fixed-point coordinates; those of an enlarged pixel refer to its centre.
+        lines = np.rint(((steps + 0.5) * self._zoom - 0.5) * (1 << _BITS)).astype(np.int32)
+        groups = [(self._palette[colour], lines[colours == colour]) for colour in np.unique(colours)]
+        # Colour and soft edge are drawn apart, the colour wider, so that the edge mixes it with nothing but the frame.
+        colour, area, edge = np.zeros_like(self._paint), np.zeros_like(self._strength), np.zeros_like(self._strength)
+        for bgr, some in groups:
+            cv2.polylines(colour, some, False, bgr, self._width + 3, cv2.LINE_8, _BITS)
+        cv2.polylines(area, lines, False, 255, self._width + 3, cv2.LINE_8, _BITS)
+        cv2.polylines(edge, lines, False, 255, self._width, cv2.LINE_AA, _BITS)
+        cv2.copyTo(colour, area, self._paint)
+        self._strength = np.maximum(cv2.LUT(self._strength, self._fade), cv2.bitwise_and(edge, area))
+        weight = self._strength.astype(np.float32) * np.float32(self._opacity / 255)
+        picture = cv2.blendLinear(self._paint, picture, weight, 1 - weight)
+        for bgr, some in groups:
+            dots = np.repeat(some[:, 1:], 2, axis=1)
+            cv2.polylines(picture, dots, False, bgr, 2 * self._width + 1, cv2.LINE_AA, _BITS)
+        return picture
+
+
+def _shades(motion: NDArray[np.float64]) -> tuple[NDArray[np.intp], Picture]:
+    """Return for motions (N, 2), in units of the speed of full colour, the number of a shade, and the shades (S, 3).
+
+    They are few, so that many tracks are drawn at once; none is so pale that it could be taken for background.
+    """
+    turn = np.arctan2(motion[:, 1], motion[:, 0]) / (2 * np.pi)
+    direction = np.rint(turn * _DIRECTIONS).astype(np.intp) % _DIRECTIONS
+    level = np.minimum(np.hypot(motion[:, 0], motion[:, 1]) * _LEVELS, _LEVELS - 1).astype(np.intp)
+    angle = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
+    strength = _strength((np.arange(_LEVELS)[:, None] + 0.5) / _LEVELS)
+    palette = _wheel(np.stack([strength * np.cos(angle), strength * np.sin(angle)], axis=-1))
+    return level * _DIRECTIONS + direction, palette.reshape(-1, 3)
+
+
+def _strength(speed: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.4 + 0.5 * np.minimum(speed, 1)
+
+
+def _rounded_up(speed: float) -> float:
+    """Return the next larger of 1, 2 and 5 times a power of 10, which is easy to read."""
+    power = 10.0 ** math.floor(math.log10(max(speed, 0.01)))
+    return next((digit * power for digit in (1, 2, 5) if digit * power >= speed), 10 * power)
+
+
+def _legend(fastest: float, short_side: int) -> Picture:
+    """Return the colour wheel of `_shades` with its largest speed in pixels a frame."""
+    import cv2
+
+    radius = max(short_side // 16, 4)
+    margin = radius // 3
+    y, x = np.mgrid[-radius:radius + 1, -radius:radius + 1] / radius
+    speed = np.hypot(x, y)
+    scale = _strength(speed) / np.maximum(speed, 1e-9)
+    wheel = _wheel(np.stack([x * scale, y * scale], axis=-1)) * (speed <= 1)[:, :, None]
+    text = f"{fastest:g} px/frame"
+    size = radius / 70
+    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+    side = 2 * radius + 1
+    legend = np.full((side + 2 * margin, side + 3 * margin + width, 3), 24, np.uint8)
+    np.copyto(legend[margin:-margin, margin:margin + side], wheel, where=(speed <= 1)[:, :, None])
+    cv2.putText(legend, text, (side + 2 * margin, (legend.shape[0] + height) // 2), cv2.FONT_HERSHEY_SIMPLEX, size,
+                (230, 230, 230), 1, cv2.LINE_AA)
+    return legend
+
+
+def _write_picture(path: str | os.PathLike[str], picture: Picture) -> None:
+    import cv2
+
+    with replacing(path) as file:
+        file.write(cv2.imencode(".png", picture)[1].data)
+
+
+def _write_video(path: str | os.PathLike[str], pictures: Iterator[Picture], fps: float) -> None:
+    """Write pictures as H.264 in an mp4 file that browsers play: 4:2:0, even size, index first."""
+    import av
+    import cv2
+    from av.video.reformatter import ColorRange, Colorspace
+
+    rate = Fraction(min(max(fps, 1.0), 240.0)).limit_denominator(1001)  # headers of odd files say anything
+    with replacing(path) as file:
+        try:
+            with av.open(f"file:{file.name}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
+                stream = container.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "veryfast"})
+                stream.pix_fmt = "yuv420p"
+                context = stream.codec_context
+                # Said outright, because players guess by the size which of two conversions to RGB is meant.
+                context.colorspace = context.color_primaries = context.color_trc = 1
+                context.color_range = ColorRange.MPEG
+                for number, picture in enumerate(pictures):
+                    height, width = picture.shape[:2]
+                    picture = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+                    if number == 0:
+                        stream.height, stream.width = picture.shape[:2]
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24").reformat(
+                        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)))
+                container.mux(stream.encode())
+        except av.error.FFmpegError as error:
+            if isinstance(error, OSError):
+                raise
+            raise OutputError(f"{os.fspath(path)} cannot be written as H.264 ({error}).") from error

@@ -1,0 +1,318 @@
+"""Pictures: known colours at known places, the size and length of what is written, and what does not fit."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from idt.errors import OutputError, ParameterError, VideoError
+from idt.features import Features
+from idt.params import Params
+from idt.video import frames
+from idt.view import flow_colours, overlay
+
+HEIGHT, WIDTH, COUNT = 36, 48, 12
+ZOOM = 20  # of such small frames, to 720 pixels of short side
+LENGTH = 4
+
+
+def features(ends: list[int], points: np.ndarray, camera: np.ndarray | None = None, *, count: int = COUNT,
+             size: tuple[int, int] = (WIDTH, HEIGHT), **params: Any) -> Features:
+    """Features with the given tracks and, on every processed frame but the first, the given homography."""
+    made_with = Params(length=points.shape[1] - 1, temporal_cells=1, **params)
+    rows = len(ends)
+    homographies = np.tile(np.eye(3), (count, 1, 1))
+    if camera is not None:
+        homographies[made_with.start + made_with.step::made_with.step] = camera
+    return Features(
+        frame=np.array(ends, np.int32), time=np.array(ends) / 25, mean=np.zeros((rows, 2), np.float32),
+        std=np.zeros((rows, 2), np.float32), length=np.zeros(rows, np.float32), scale=np.ones(rows, np.float32),
+        position=np.zeros((rows, 3), np.float32), points=points.astype(np.float32), homographies=homographies,
+        meta={"params": made_with.to_dict(),
+              "video": {"width": size[0], "height": size[1], "decoded_frames": count}})
+
+
+def track(first: tuple[float, float], step: tuple[float, float]) -> np.ndarray:
+    return np.array(first) + np.arange(LENGTH + 1)[:, None] * np.array(step)
+
+
+def black(count: int = COUNT, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    return np.zeros((count, height, width), np.uint8)
+
+
+def pixel(picture: np.ndarray, x: float, y: float, zoom: int = ZOOM) -> list[int]:
+    """BGR in the enlarged picture at a point of the frame."""
+    return picture[round((y + 0.5) * zoom - 0.5), round((x + 0.5) * zoom - 0.5)].tolist()
+
+
+def hue(bgr: list[int]) -> float:
+    """Hue in degrees: red 0, yellow 60, green 120, cyan 180, blue 240, magenta 300."""
+    return float(cv2.cvtColor(np.array([[bgr]], np.float32) / 255, cv2.COLOR_BGR2HSV)[0, 0, 0])
+
+
+def saturation(bgr: list[int]) -> float:
+    return 1 - min(bgr) / max(bgr)
+
+
+# --- flow ----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("motion", "bgr"), [
+    ((0, 0), (255, 255, 255)), ((2, 0), (0, 0, 255)), ((1, 0), (128, 128, 255)), ((2.5, 0), (0, 0, 191)),
+    ((0, 2), (0, 234, 255)), ((-2, 0), (255, 197, 0)), ((0, -2), (255, 0, 103)), ((np.nan, 0), (0, 0, 0)),
+    ((0, np.inf), (0, 0, 0)), ((1.7e9, 1.7e9), (0, 0, 0))])
+def test_flow_colours(motion: tuple[float, float], bgr: tuple[int, int, int]) -> None:
+    picture = flow_colours(np.full((3, 4, 2), motion, np.float32), largest=2)
+    assert picture.shape == (3, 4, 3)
+    assert picture.dtype == np.uint8
+    np.testing.assert_allclose(picture[1, 2], bgr, atol=1)
+
+
+def test_flow_colours_without_a_scale_use_the_largest_known_speed() -> None:
+    flow = np.array([[[3, 0], [1.5, 0], [1e10, 0]]], np.float32)
+    np.testing.assert_array_equal(flow_colours(flow)[0], [[0, 0, 255], [128, 128, 255], [0, 0, 0]])
+    assert (flow_colours(np.zeros((2, 2, 2))) == 255).all()
+
+
+def test_flow_colours_refuse() -> None:
+    with pytest.raises(ParameterError, match=r"^The flow has the shape \(4, 4\): it must be \(H, W, 2\)\.$"):
+        flow_colours(np.zeros((4, 4)))
+    with pytest.raises(ParameterError, match=r"^largest is 0: it must be above 0 pixels\.$"):
+        flow_colours(np.zeros((4, 4, 2)), largest=0)
+
+
+# --- pictures ------------------------------------------------------------------------------------------------------
+
+def test_picture_of_one_track(tmp_path: Path) -> None:
+    found = features([6], track((10, 10), (4, 0))[None])
+    overlay(black(), found, tmp_path / "a.png")
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    assert picture.shape == (HEIGHT * ZOOM, WIDTH * ZOOM, 3)
+    dot = pixel(picture, 26, 10)
+    assert dot[2] == 255
+    assert hue(dot) == pytest.approx(0, abs=1)  # to the right is red
+    assert 0.6 < saturation(dot) < 0.95
+    trail = [pixel(picture, x, 10)[2] for x in (12, 16, 20, 24)]
+    assert trail == sorted(trail)  # the older, the fainter
+    assert trail[0] == pytest.approx(255 * 0.9**3, abs=3)
+    assert pixel(picture, 28, 10) == pixel(picture, 20, 12) == [0, 0, 0]
+
+
+def test_the_frame_shines_through(tmp_path: Path) -> None:
+    video = np.repeat(np.arange(0, 240, 20, dtype=np.uint8)[:, None, None], HEIGHT, 1).repeat(WIDTH, 2)
+    overlay(video, features([6], track((10, 10), (4, 0))[None]), tmp_path / "a.png", frame=9)
+    assert pixel(cv2.imread(str(tmp_path / "a.png")), 40, 20) == [126] * 3  # 180 at 0.7
+
+
+def test_the_colour_is_that_of_the_motion_without_the_camera(tmp_path: Path) -> None:
+    camera = np.array([[1.0, 0, 3], [0, 1, 1], [0, 0, 1]])
+    found = features([6, 6], np.stack([track((5, 20), (3, -1)), track((25, 10), (3, 3))]), camera)
+    overlay(black(), found, tmp_path / "a.png")
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    upward, downward = hue(pixel(picture, 17, 16)), hue(pixel(picture, 37, 22))
+    assert upward == pytest.approx(hue([255, 0, 103]), abs=3)
+    assert downward == pytest.approx(hue([0, 234, 255]), abs=3)
+
+
+def test_the_motion_follows_turns_and_zooms(tmp_path: Path) -> None:
+    # A point fixed to a scene that turns has no motion left; beside one that moves on its own it is the paler.
+    angle = np.radians(8)
+    camera = np.array([[np.cos(angle), -np.sin(angle), 3], [np.sin(angle), np.cos(angle), -4], [1e-4, 0, 1]])
+    fixed = [np.array([30.0, 15, 1])]
+    for _ in range(LENGTH):
+        fixed.append(camera @ fixed[-1])
+    fixed_points = np.array([p[:2] / p[2] for p in fixed])
+    found = features([6, 6], np.stack([fixed_points, track((5, 30), (2, 0))]), camera)
+    overlay(black(), found, tmp_path / "a.png")
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    assert saturation(pixel(picture, *fixed_points[-1])) < 0.5 < saturation(pixel(picture, 13, 30))
+
+
+def test_the_frame_on_which_most_tracks_end(tmp_path: Path) -> None:
+    points = np.stack([track((10, y), (2, 0)) for y in (5, 10, 15, 20)])
+    found = features([5, 8, 8, 11], points)
+    overlay(black(), found, tmp_path / "a.png")
+    overlay(black(), found, tmp_path / "b.png", frame=8)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    assert pixel(picture, 18, 10)[2] == pixel(picture, 18, 15)[2] == 255
+    assert pixel(picture, 12, 20)[2] == 255  # on its way
+    assert pixel(picture, 18, 20) == [0, 0, 0]
+    assert 0 < pixel(picture, 17, 5)[2] < 220  # ended three frames ago
+
+
+def test_rows_in_any_order(tmp_path: Path) -> None:
+    points = np.stack([track((10, y), (2, 0)) for y in (5, 10, 15, 20)])
+    overlay(black(), features([5, 8, 8, 11], points), tmp_path / "a.png", frame=8)
+    overlay(black(), features([11, 8, 5, 8], points[[3, 1, 0, 2]]), tmp_path / "b.png", frame=8)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_start_and_step(tmp_path: Path) -> None:
+    # Frames 1, 4, 7, 10 and 13 are processed, 3 pixels from one to the next.
+    found = features([13], track((10, 10), (3, 0))[None], count=16, start=1, step=3)
+    overlay(black(16), found, tmp_path / "a.png", frame=7)
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    assert pixel(picture, 16, 10)[2] == 255
+    assert pixel(picture, 11, 10)[2] > 0
+    assert pixel(picture, 18, 10) == [0, 0, 0]
+
+
+def test_resized_frames(tmp_path: Path) -> None:
+    found = features([6], track((10, 10), (4, 0))[None], short_side=HEIGHT)
+    overlay(black(height=HEIGHT * 2, width=WIDTH * 2), found, tmp_path / "a.png")
+    assert pixel(cv2.imread(str(tmp_path / "a.png")), 26, 10)[2] == 255
+
+
+def test_background_tracks_are_dim_grey_and_beneath(tmp_path: Path) -> None:
+    points = np.stack([track((10, 10), (4, 0)), track((10, 20), (4, 0))])
+    overlay(black(), features([6], points[:1]), tmp_path / "a.png", background=features([6, 6], points, min_motion=0))
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    assert pixel(picture, 26, 10)[2] == 255
+    dim = pixel(picture, 26, 20)
+    assert dim[0] == dim[1] == dim[2]
+    assert 60 < dim[0] < 160
+
+
+def test_legend(tmp_path: Path) -> None:
+    overlay(black(), features([6], track((10, 10), (1.5, 0))[None]), tmp_path / "a.png")
+    corner = cv2.imread(str(tmp_path / "a.png"))[-121:, :230]
+    wheel = corner[:, 15:106]
+    assert hue(wheel[60, 80].tolist()) == pytest.approx(0, abs=4)
+    assert hue(wheel[80, 45].tolist()) == pytest.approx(55, abs=4)
+    assert (corner[:, 115:] > 200).any()
+
+
+def test_no_trajectories(tmp_path: Path) -> None:
+    none = features([], np.empty((0, LENGTH + 1, 2)), start=2)
+    overlay(black() + 100, none, tmp_path / "a.png")
+    assert pixel(cv2.imread(str(tmp_path / "a.png")), 20, 10) == [70, 70, 70]
+    overlay(black() + 100, none, tmp_path / "a.mp4")
+    assert len(list(frames(tmp_path / "a.mp4"))) == COUNT - 2
+
+
+def test_a_real_clip(data: Path, tmp_path: Path) -> None:
+    points = np.array([[[20.0 + i, 30.0] for i in range(16)]])
+    found = features([40], points, count=360, size=(160, 120), end=50)
+    found.meta["video"]["decoded_frames"] = 51
+    overlay(data / "clips/person01_boxing_d1_uncomp.avi", found, tmp_path / "a.png")
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    assert picture.shape == (720, 960, 3)
+    assert pixel(picture, 35, 30, 6)[2] == 255
+
+
+# --- videos --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("height", "width", "size"), [(36, 48, (720, 960)), (49, 63, (736, 946))])
+def test_video(tmp_path: Path, height: int, width: int, size: tuple[int, int]) -> None:
+    found = features([6, 9], np.stack([track((10, 10), (4, 0)), track((10, 20), (4, 0))]), size=(width, height))
+    path = tmp_path / "ünï a.mp4"
+    overlay(black(height=height, width=width), found, path)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 25)
+        assert (stream.height, stream.width) == size
+    content = path.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")  # plays while it is loaded
+    shown = [frame.bgr for frame in frames(path, colour=True)]
+    assert len(shown) == COUNT
+    zoom = round(720 / height)
+    for index, place in [(4, (18, 10)), (6, (26, 10)), (6, (14, 20)), (9, (26, 20))]:
+        dot = pixel(shown[index], *place, zoom)
+        assert hue(dot) % 360 == pytest.approx(0, abs=12) or hue(dot) == pytest.approx(360, abs=12)
+        assert dot[2] > 230
+    assert max(pixel(shown[1], 10, 10, zoom)) < 20
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_video_of_every_third_frame_keeps_its_pace(tmp_path: Path, data: Path) -> None:
+    found = features([12], track((10, 10), (3, 0))[None], count=81, size=(320, 240), step=3)
+    found.meta["video"]["decoded_frames"] = 80
+    overlay(data / "clips/bikes_320x240_80.avi", found, tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert float(container.streams.video[0].average_rate) == pytest.approx(25 / 3, rel=1e-3)
+        assert sum(1 for _ in container.decode(video=0)) == 27
+
+
+# --- what does not fit ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("kwargs", "path", "message"), [
+    ({}, "a.gif", r"a\.gif: the name of a view must end in \.mp4 \(video\) or \.png \(one frame\)"),
+    ({"frame": 3}, "a.mp4", r"frame is 3: only a picture \(\.png\) shows one frame"),
+    ({"frame": -1}, "a.png", r"frame is -1: the features come from the frames 0, 1, 2, \.\.\."),
+    ({"frame": 12}, "a.png", "frame is 12: the last frame that the features come from is 11")])
+def test_parameters_that_do_not_fit(tmp_path: Path, kwargs: dict[str, Any], path: str, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        overlay(black(), features([6], track((10, 10), (4, 0))[None]), tmp_path / path, **kwargs)
+    assert not list(tmp_path.iterdir())
+
+
+def test_frames_that_were_not_processed(tmp_path: Path) -> None:
+    found = features([9], track((10, 10), (4, 0))[None], start=1, step=2)
+    for frame in (0, 4):
+        with pytest.raises(ParameterError, match=rf"frame is {frame}: the features come from the frames 1, 3, 5, "):
+            overlay(black(), found, tmp_path / "a.png", frame=frame)
+
+
+def test_features_that_cannot_be_drawn(tmp_path: Path) -> None:
+    found = features([6], track((10, 10), (4, 0))[None])
+    text = Features(**{**found.arrays(), "points": None, "homographies": None}, meta=found.meta)
+    with pytest.raises(ParameterError, match=r"The features have no points, which are not part of the original text"):
+        overlay(black(), text, tmp_path / "a.png")
+    with pytest.raises(ParameterError, match=r"The background have no points"):
+        overlay(black(), found, tmp_path / "a.png", background=text)
+    with pytest.raises(ParameterError, match=r"meta has no params"):
+        overlay(black(), Features(**found.arrays(), meta={}), tmp_path / "a.png")
+    other = features([6], track((10, 10), (4, 0))[None], step=2)
+    with pytest.raises(ParameterError, match=r"background has another start, end, step or short_side"):
+        overlay(black(), found, tmp_path / "a.png", background=other)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mp4"])
+def test_features_of_another_video(tmp_path: Path, name: str) -> None:
+    found = features([6], track((10, 10), (4, 0))[None])
+    with pytest.raises(VideoError, match=r"The array is not the video of the features: its frames are 40x30 pixels, "
+                                         r"not 48x36\."):
+        overlay(black(height=30, width=40), found, tmp_path / name)
+    with pytest.raises(VideoError, match=r"The array is not the video of the features: 6 frames could be decoded"):
+        overlay(black(6), found, tmp_path / name)
+    late = features([], np.empty((0, LENGTH + 1, 2)), start=20, count=21)
+    with pytest.raises(VideoError, match=r"The array has no frame to draw on: its 12 frames end before"):
+        overlay(black(), late, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mp4"])
+def test_output_that_cannot_be_written(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    found = features([6], track((10, 10), (4, 0))[None])
+    with pytest.raises(OutputError, match=f"{name} cannot be written"):
+        overlay(black(), found, tmp_path / "file" / name)
+    overlay(black(), found, tmp_path / "new" / "folder" / name)
+    assert (tmp_path / "new" / "folder" / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mp4"])
+def test_full_disk(tmp_path: Path, name: str) -> None:
+    features([6], track((10, 10), (4, 0))[None]).save(tmp_path / "f.npz")
+    target = tmp_path / "out" / name
+    script = ("import sys, numpy as np; from idt.features import Features; from idt.view import overlay\n"
+              "from idt.errors import OutputError\n"
+              "video = np.random.default_rng(0).integers(0, 256, (12, 36, 48)).astype(np.uint8)\n"
+              "try: overlay(video, Features.load(sys.argv[1]), sys.argv[2])\n"
+              "except OutputError as error: print(error)\n")
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "f.npz"), str(target)], capture_output=True,
+                          text=True, preexec_fn=limit, check=True)
+    assert f"{name} cannot be written: File too large" in done.stdout
+    assert not list(target.parent.iterdir())
