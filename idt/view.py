@@ -115,7 +115,7 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
         raise ParameterError(f"frame is {frame}: only a picture (.png) shows one frame; leave it out for an .mp4.")
     tracks = _Tracks(features, "features")
     beneath = None if background is None else _Tracks(background, "background")
-    if beneath and beneath.sampling != tracks.sampling:
+    if beneath is not None and beneath.sampling != tracks.sampling:
         raise ParameterError("background has another start, end, step or short_side than the features: extract both "
                              "with the same.")
     name = "The array" if isinstance(source, np.ndarray) else os.fspath(source)
@@ -125,11 +125,12 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
         with frames(source, colour=True, **sampling) as reader:
             _write_video(path, _drawn(reader, tracks, beneath, name, tracks.count), (reader.fps or 25.0) / step)
         return
-    frame = tracks.busiest() if frame is None else frame
-    if frame < start or (frame - start) % step:
+    if frame is None:
+        frame = tracks.busiest()
+    elif frame < start or (frame - start) % step:
         raise ParameterError(f"frame is {frame}: the features come from the frames {start}, {start + step}, "
                              f"{start + 2 * step}, ...")
-    if frame > tracks.last:
+    elif frame > tracks.last:
         raise ParameterError(f"frame is {frame}: the last frame that the features come from is {tracks.last}.")
     sampling |= {"start": max(start, frame - _MEMORY * step), "end": frame}
     with frames(source, colour=True, **sampling) as reader:
@@ -284,8 +285,8 @@ def _strength(speed: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _rounded_up(speed: float) -> float:
-    """Return the next larger of 1, 2 and 5 times a power of 10, which is easy to read."""
-    power = 10.0 ** math.floor(math.log10(max(speed, 0.01)))
+    """Return the next larger of 1, 2, 5, 10, 20, ..., easy to read; not less, or noise would get full colour."""
+    power = 10.0 ** math.floor(math.log10(max(speed, 1.0)))
     return next((digit * power for digit in (1, 2, 5) if digit * power >= speed), 10 * power)
 
 

@@ -190,6 +190,14 @@ def test_legend(tmp_path: Path) -> None:
     assert (corner[:, 115:] > 200).any()
 
 
+@pytest.mark.parametrize(("speed", "scale"), [(0.01, "1"), (1, "1"), (1.2, "2"), (5, "5"), (7, "10"), (12, "20")])
+def test_scale_of_the_legend(tmp_path: Path, speed: float, scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = []
+    monkeypatch.setattr(cv2, "putText", lambda picture, text, *rest: texts.append(text))
+    overlay(black(width=200), features([6], track((10, 10), (speed, 0))[None], size=(200, HEIGHT)), tmp_path / "a.png")
+    assert texts == [f"{scale} px/frame"]
+
+
 def test_no_trajectories(tmp_path: Path) -> None:
     none = features([], np.empty((0, LENGTH + 1, 2)), start=2)
     overlay(black() + 100, none, tmp_path / "a.png")
@@ -283,7 +291,8 @@ def test_features_of_another_video(tmp_path: Path, name: str) -> None:
         overlay(black(height=30, width=40), found, tmp_path / name)
     with pytest.raises(VideoError, match=r"The array is not the video of the features: 6 frames could be decoded"):
         overlay(black(6), found, tmp_path / name)
-    late = features([], np.empty((0, LENGTH + 1, 2)), start=20, count=21)
+    late = features([], np.empty((0, LENGTH + 1, 2)), start=20, count=0)
+    late.meta["video"]["decoded_frames"] = COUNT
     with pytest.raises(VideoError, match=r"The array has no frame to draw on: its 12 frames end before"):
         overlay(black(), late, tmp_path / name)
     assert not list(tmp_path.iterdir())
