@@ -27,11 +27,11 @@ class Method(Protocol):
 
     def __init__(self, width: int, height: int, *, factors: FloatArray) -> None: ...
 
-    def prepare(self, grey: ByteArray) -> Any:
-        """Return what pairs with this image share."""
+    def prepare(self, grey: ByteArray, *, out: Any = None) -> Any:
+        """Return what pairs with this image share; an earlier result given as `out` may be used again for it."""
 
-    def solve(self, a: Any, b: Any) -> list[FloatArray]:
-        """Return the flow from `a` to `b` at every scale, finest first."""
+    def solve(self, a: Any, b: Any, *, out: list[FloatArray] | None = None) -> list[FloatArray]:
+        """Return the flow from `a` to `b` at every scale, finest first; `out` as above."""
 
 
 def method_for(name: str) -> type[Method]:

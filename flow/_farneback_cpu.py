@@ -32,7 +32,7 @@ _XXG = tuple(_f(v * (k * k - _m2)) for k, v in enumerate(_weights[_RADIUS:]))  #
 _PER_M2, _PER_M4, _PER_M2M2 = _f(1 / _m2), _f(1 / (_m4 - _m2**2)), _f(1 / _m2**2)
 
 _WINDOW = 5  # radius of the Gaussian that smooths the equations, sigma 1.5
-_ROWS = 2 * _WINDOW + 1
+_ROWS = 2 * _WINDOW + 2  # two rows are smoothed at a time
 _x = np.arange(-_WINDOW, _WINDOW + 1)
 _weights = np.exp(-(_x**2) / (2 * 1.5**2))
 _W = tuple(_f(v) for v in (_weights / _weights.sum())[_WINDOW:])
@@ -127,28 +127,25 @@ def expand(image, out):
         i5, j5 = image[max(y - 5, 0)], image[min(y + 5, h - 1)]
         i6, j6 = image[max(y - 6, 0)], image[min(y + 6, h - 1)]
         i7, j7 = image[max(y - 7, 0)], image[min(y + 7, h - 1)]
-        for x in range(w):
+        for x in range(np.uint64(w)):
             m = c[x]
             n = m + m
-            s1, s2, s3, s4 = i1[x] + j1[x], i2[x] + j2[x], i3[x] + j3[x], i4[x] + j4[x]
-            s5, s6, s7 = i5[x] + j5[x], i6[x] + j6[x], i7[x] + j7[x]
+            p1, p2, p3, p4, p5, p6, p7 = i1[x], i2[x], i3[x], i4[x], i5[x], i6[x], i7[x]
+            q1, q2, q3, q4, q5, q6, q7 = j1[x], j2[x], j3[x], j4[x], j5[x], j6[x], j7[x]
+            s1, s2, s3, s4, s5, s6, s7 = p1 + q1, p2 + q2, p3 + q3, p4 + q4, p5 + q5, p6 + q6, p7 + q7
             a0[x] = (_G[0] * m + _G[1] * s1 + _G[2] * s2 + _G[3] * s3
                      + _G[4] * s4 + _G[5] * s5 + _G[6] * s6 + _G[7] * s7)
+            a1[x] = (_XG[1] * (q1 - p1) + _XG[2] * (q2 - p2) + _XG[3] * (q3 - p3) + _XG[4] * (q4 - p4)
+                     + _XG[5] * (q5 - p5) + _XG[6] * (q6 - p6) + _XG[7] * (q7 - p7))
             a2[x] = (_XXG[1] * (s1 - n) + _XXG[2] * (s2 - n) + _XXG[3] * (s3 - n) + _XXG[4] * (s4 - n)
                      + _XXG[5] * (s5 - n) + _XXG[6] * (s6 - n) + _XXG[7] * (s7 - n))
-        for x in range(w):
-            a1[x] = (_XG[1] * (j1[x] - i1[x]) + _XG[2] * (j2[x] - i2[x]) + _XG[3] * (j3[x] - i3[x])
-                     + _XG[4] * (j4[x] - i4[x]) + _XG[5] * (j5[x] - i5[x]) + _XG[6] * (j6[x] - i6[x])
-                     + _XG[7] * (j7[x] - i7[x]))
         for k in range(3):
             r = padded[k]
             for x in range(_RADIUS):
                 r[x] = r[_RADIUS]
                 r[_RADIUS + w + x] = r[_RADIUS + w - 1]
-        _slope(padded[0], bx)
-        _curve(padded[0], axx)
-        _mean(padded[1], by)
-        _slope(padded[1], axy)
+        _slope_and_curve(padded[0], bx, axx)
+        _mean_and_slope(padded[1], by, axy)
         _mean(padded[2], ayy)
         o = out[FIELDS * w * y:]
         for x in range(w):
@@ -169,24 +166,29 @@ def _mean(r, out):
 
 
 @_jit
-def _slope(r, out):
-    """Fill `out` with the sum of ``x g(x) r``."""
-    for x in range(len(out)):
-        out[x] = (_XG[1] * (r[x + 8] - r[x + 6]) + _XG[2] * (r[x + 9] - r[x + 5]) + _XG[3] * (r[x + 10] - r[x + 4])
-                  + _XG[4] * (r[x + 11] - r[x + 3]) + _XG[5] * (r[x + 12] - r[x + 2])
-                  + _XG[6] * (r[x + 13] - r[x + 1]) + _XG[7] * (r[x + 14] - r[x]))
+def _mean_and_slope(r, mean, slope):
+    """Fill the rows with the sums of ``g(x) r`` and ``x g(x) r``."""
+    for x in range(len(mean)):
+        p1, p2, p3, p4, p5, p6, p7 = r[x + 6], r[x + 5], r[x + 4], r[x + 3], r[x + 2], r[x + 1], r[x]
+        q1, q2, q3, q4, q5, q6, q7 = r[x + 8], r[x + 9], r[x + 10], r[x + 11], r[x + 12], r[x + 13], r[x + 14]
+        mean[x] = (_G[0] * r[x + 7] + _G[1] * (p1 + q1) + _G[2] * (p2 + q2) + _G[3] * (p3 + q3) + _G[4] * (p4 + q4)
+                   + _G[5] * (p5 + q5) + _G[6] * (p6 + q6) + _G[7] * (p7 + q7))
+        slope[x] = (_XG[1] * (q1 - p1) + _XG[2] * (q2 - p2) + _XG[3] * (q3 - p3) + _XG[4] * (q4 - p4)
+                    + _XG[5] * (q5 - p5) + _XG[6] * (q6 - p6) + _XG[7] * (q7 - p7))
 
 
 @_jit
-def _curve(r, out):
-    """Fill `out` with the sum of ``(x^2 - m2) g(x) r``."""
-    for x in range(len(out)):
-        m = r[x + 7]
-        n = m + m
-        out[x] = (_XXG[1] * (r[x + 6] + r[x + 8] - n) + _XXG[2] * (r[x + 5] + r[x + 9] - n)
-                  + _XXG[3] * (r[x + 4] + r[x + 10] - n) + _XXG[4] * (r[x + 3] + r[x + 11] - n)
-                  + _XXG[5] * (r[x + 2] + r[x + 12] - n) + _XXG[6] * (r[x + 1] + r[x + 13] - n)
-                  + _XXG[7] * (r[x] + r[x + 14] - n))
+def _slope_and_curve(r, slope, curve):
+    """Fill the rows with the sums of ``x g(x) r`` and ``(x^2 - m2) g(x) r``."""
+    for x in range(len(slope)):
+        n = r[x + 7] + r[x + 7]
+        p1, p2, p3, p4, p5, p6, p7 = r[x + 6], r[x + 5], r[x + 4], r[x + 3], r[x + 2], r[x + 1], r[x]
+        q1, q2, q3, q4, q5, q6, q7 = r[x + 8], r[x + 9], r[x + 10], r[x + 11], r[x + 12], r[x + 13], r[x + 14]
+        slope[x] = (_XG[1] * (q1 - p1) + _XG[2] * (q2 - p2) + _XG[3] * (q3 - p3) + _XG[4] * (q4 - p4)
+                    + _XG[5] * (q5 - p5) + _XG[6] * (q6 - p6) + _XG[7] * (q7 - p7))
+        curve[x] = (_XXG[1] * (p1 + q1 - n) + _XXG[2] * (p2 + q2 - n) + _XXG[3] * (p3 + q3 - n)
+                    + _XXG[4] * (p4 + q4 - n) + _XXG[5] * (p5 + q5 - n) + _XXG[6] * (p6 + q6 - n)
+                    + _XXG[7] * (p7 + q7 - n))
 
 
 @_jit
@@ -211,21 +213,22 @@ def solve_level(a, b, flow, iterations):
     joined = np.empty((FIELDS, lanes), np.float32)
     equations = np.empty((FIELDS, w + 2 * _WINDOW), np.float32)
     ring = np.empty((_ROWS, FIELDS, w), np.float32)
-    smooth = np.empty((FIELDS, w), np.float32)
+    smooth = np.empty((2, FIELDS, w), np.float32)
     for _ in range(iterations):
-        for y in range(h + _WINDOW):
-            if y < h:
-                dx, dy = planes[0, y], planes[1, y]
-                _targets(dx, dy, y, h, start, weights, means)
+        made = 0
+        for y in range(0, h, 2):
+            while made < min(y + _WINDOW + 2, h):
+                dx, dy = planes[0, made], planes[1, made]
+                _targets(dx, dy, made, h, start, weights, means)
                 for x in range(0, w, 8):
-                    blend_and_join(a, np.uint64(FIELDS * (y * w + x)), b, np.uint64(FIELDS * w), start, weights, signs,
+                    blend_and_join(a, np.uint64(FIELDS * (made * w + x)), b, np.uint64(FIELDS * w), start, weights, signs,
                                    np.uint64(lanes), np.uint64(x), joined)
-                _equations(joined, dx, dy, means, side, _damping(y) * _damping(h - 1 - y), equations)
-                _smooth_along_row(equations, ring[y % _ROWS])
-            if y >= _WINDOW:
-                t = y - _WINDOW
-                _smooth_across_rows(ring, t, h, smooth)
-                _displacements(smooth, planes[0, t], planes[1, t])
+                _equations(joined, dx, dy, means, side, _damping(made) * _damping(h - 1 - made), equations)
+                _smooth_along_row(equations, ring[made % _ROWS])
+                made += 1
+            _smooth_across_rows(ring, y, h, smooth[0], smooth[1])
+            for t in range(y, min(y + 2, h)):
+                _displacements(smooth[t - y], planes[0, t], planes[1, t])
     _median5(planes, flow)
 
 
@@ -297,18 +300,23 @@ def _smooth_along_row(padded, out):
 
 
 @_jit
-def _smooth_across_rows(ring, y, h, out):
+def _smooth_across_rows(ring, y, h, first, second):
+    """Fill two rows of equations, smoothed along y: for image rows y and y + 1, which share most of what is read."""
     for c in range(FIELDS):
-        o = out[c]
-        r = ring[y % _ROWS, c]
-        u1, d1 = ring[max(y - 1, 0) % _ROWS, c], ring[min(y + 1, h - 1) % _ROWS, c]
-        u2, d2 = ring[max(y - 2, 0) % _ROWS, c], ring[min(y + 2, h - 1) % _ROWS, c]
-        u3, d3 = ring[max(y - 3, 0) % _ROWS, c], ring[min(y + 3, h - 1) % _ROWS, c]
-        u4, d4 = ring[max(y - 4, 0) % _ROWS, c], ring[min(y + 4, h - 1) % _ROWS, c]
-        u5, d5 = ring[max(y - 5, 0) % _ROWS, c], ring[min(y + 5, h - 1) % _ROWS, c]
-        for x in range(len(o)):
-            o[x] = (_W[0] * r[x] + _W[1] * (u1[x] + d1[x]) + _W[2] * (u2[x] + d2[x]) + _W[3] * (u3[x] + d3[x])
-                    + _W[4] * (u4[x] + d4[x]) + _W[5] * (u5[x] + d5[x]))
+        o, p = first[c], second[c]
+        r0, r1 = ring[max(y - 5, 0) % _ROWS, c], ring[max(y - 4, 0) % _ROWS, c]
+        r2, r3 = ring[max(y - 3, 0) % _ROWS, c], ring[max(y - 2, 0) % _ROWS, c]
+        r4, r5 = ring[max(y - 1, 0) % _ROWS, c], ring[y % _ROWS, c]
+        r6, r7 = ring[min(y + 1, h - 1) % _ROWS, c], ring[min(y + 2, h - 1) % _ROWS, c]
+        r8, r9 = ring[min(y + 3, h - 1) % _ROWS, c], ring[min(y + 4, h - 1) % _ROWS, c]
+        r10, r11 = ring[min(y + 5, h - 1) % _ROWS, c], ring[min(y + 6, h - 1) % _ROWS, c]
+        for x in range(np.uint64(len(o))):
+            v1, v2, v3, v4, v5, v6 = r1[x], r2[x], r3[x], r4[x], r5[x], r6[x]
+            v7, v8, v9, v10 = r7[x], r8[x], r9[x], r10[x]
+            o[x] = (_W[0] * v5 + _W[1] * (v4 + v6) + _W[2] * (v3 + v7) + _W[3] * (v2 + v8) + _W[4] * (v1 + v9)
+                    + _W[5] * (r0[x] + v10))
+            p[x] = (_W[0] * v6 + _W[1] * (v5 + v7) + _W[2] * (v4 + v8) + _W[3] * (v3 + v9) + _W[4] * (v2 + v10)
+                    + _W[5] * (v1 + r11[x]))
 
 
 @_jit
@@ -448,25 +456,25 @@ def enlarge(coarse, fine):
     """Fill `fine` (h, w, 2) with `coarse` resized bilinearly and multiplied by sqrt(2)."""
     h, w, _ = coarse.shape
     new_h, new_w, _ = fine.shape
-    left = np.empty(new_w, np.int32)
+    left = np.empty(new_w, np.uint64)
     share = np.empty(new_w, np.float32)
     for x in range(new_w):
         p = min(max((x + 0.5) * (w / new_w) - 0.5, 0.0), w - 1.0)
-        left[x] = np.int32(min(np.int64(p), max(w - 2, 0)))
-        share[x] = np.float32(p - left[x])
-    line = np.empty((w + 1, 2), np.float32)
+        left[x] = np.uint64(2 * np.int64(p))
+        share[x] = np.float32(p - np.int64(p))
+    line = np.empty(2 * w + 2, np.float32)
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
     for y in range(new_h):
         p = min(max((y + 0.5) * (h / new_h) - 0.5, 0.0), h - 1.0)
         i = np.int64(p)
         t = np.float32(p - i)
-        upper, lower = coarse[i], coarse[min(i + 1, h - 1)]
-        for x in range(w):
-            line[x, 0] = (upper[x, 0] + t * (lower[x, 0] - upper[x, 0])) * _ROOT2
-            line[x, 1] = (upper[x, 1] + t * (lower[x, 1] - upper[x, 1])) * _ROOT2
-        line[w, 0] = line[w - 1, 0]
-        line[w, 1] = line[w - 1, 1]
-        into = fine[y]
-        for x in range(new_w):
-            j, s = left[x], share[x]
-            into[x, 0] = line[j, 0] + s * (line[j + 1, 0] - line[j, 0])
-            into[x, 1] = line[j, 1] + s * (line[j + 1, 1] - line[j, 1])
+        upper, lower = coarse[i].reshape(-1), coarse[min(i + 1, h - 1)].reshape(-1)
+        for x in range(np.uint64(2 * w)):
+            line[x] = (upper[x] + t * (lower[x] - upper[x])) * _ROOT2
+        line[2 * w], line[2 * w + 1] = line[2 * w - 2], line[2 * w - 1]
+        into = fine[y].reshape(-1)
+        for x in range(np.uint64(new_w)):
+            j, s, k = left[x], share[x], two * x
+            u, v = line[j], line[j + one]
+            into[k] = u + s * (line[j + two] - u)
+            into[k + one] = v + s * (line[j + three] - v)

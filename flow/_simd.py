@@ -7,7 +7,7 @@ does not notice an edit here: the kernels' files carry ``SIMD_SOURCE``, the dige
 from __future__ import annotations
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 _F32 = ir.FloatType()
@@ -99,3 +99,80 @@ def blend_and_join_plain(own, p, other, line, start, weights, signs, lanes, x, o
         for field in range(5):
             blend = sum(weights[k, x + i] * other[corner + field] for k, corner in enumerate(corners))
             out[field, x + i] = own[p + 5 * i + field] + signs[field] * blend
+
+
+@intrinsic
+def integrate_votes(typingctx, angles, lengths, above, below):
+    """Compile `integrate_votes_plain` to one pass with the eight running sums in a register."""
+    signature = types.void(angles, lengths, above, below)
+
+    def codegen(context, builder, sig, args):
+        angle, length, upper, lower = (_data(context, builder, kind, value)
+                                       for kind, value in zip(sig.args, args, strict=True))
+        count = context.make_array(sig.args[0])(context, builder, args[0]).nitems
+        lanes = _lanes(8)
+        bins = ir.Constant(lanes, [float(b) for b in range(8)])
+        zero, minus_three, four = (ir.Constant(lanes, [v] * 8) for v in (0.0, -3.0, 4.0))
+        bits = ir.VectorType(_I32, 8)
+        no_sign = ir.Constant(bits, [0x7FFFFFFF] * 8)
+
+        def absolute(v):
+            return builder.bitcast(builder.and_(builder.bitcast(v, bits), no_sign), lanes)
+
+        run = cgutils.alloca_once_value(builder, zero)
+        with cgutils.for_range(builder, count) as loop:
+            x = loop.index
+            a = _splat(builder, builder.load(builder.gep(angle, [x])), 8)
+            m = _splat(builder, builder.load(builder.gep(length, [x])), 8)
+            away = absolute(builder.fsub(absolute(builder.fsub(a, bins)), four))  # 4 - distance around the circle
+            vote = builder.fadd(builder.fmul(away, m, flags=("contract",)), builder.fmul(m, minus_three),
+                                flags=("contract",))
+            vote = builder.select(builder.fcmp_ordered(">", vote, zero), vote, zero)
+            total = builder.fadd(vote, builder.load(run))
+            builder.store(total, run)
+            place = builder.mul(builder.add(x, x.type(1)), x.type(8))
+            _store(builder, builder.fadd(total, _load(builder, upper, place, 8)), lower, place)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def integrate_votes_plain(angles, lengths, above, below):
+    """Fill a row of an integral image of orientation histograms, eight bins a pixel, from the row above it.
+
+    Pixel x adds ``lengths[x]`` to the two bins next to ``angles[x]`` (0 to 8 around the circle), split linearly;
+    ``below[8 (x + 1) + b]`` is the sum of bin b over pixels 0 to x of this and all earlier rows.
+    """
+    run = [0.0] * 8
+    for x in range(len(angles)):
+        for b in range(8):
+            distance = abs(angles[x] - b)
+            run[b] += max(1.0 - distance, distance - 7.0, 0.0) * lengths[x]
+            below[8 * (x + 1) + b] = above[8 * (x + 1) + b] + run[b]
+
+
+@intrinsic
+def cell_of_integral(typingctx, integral, a, b, c, d, epsilon, out, k):
+    """Compile `cell_of_integral_plain` to four loads of eight lanes."""
+    signature = types.void(integral, a, b, c, d, epsilon, out, k)
+
+    def codegen(context, builder, sig, args):
+        source = _data(context, builder, sig.args[0], args[0])
+        upper_left, upper_right, lower_left, lower_right = (_load(builder, source, place, 8) for place in args[1:5])
+        inside = builder.fsub(builder.fsub(lower_right, lower_left), builder.fsub(upper_right, upper_left))
+        zero = ir.Constant(_lanes(8), [0.0] * 8)
+        positive = builder.select(builder.fcmp_ordered(">", inside, zero), inside, zero)
+        _store(builder, builder.fadd(positive, _splat(builder, args[5], 8)),
+               _data(context, builder, sig.args[6], args[6]), args[7])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def cell_of_integral_plain(integral, a, b, c, d, epsilon, out, k):
+    """Set ``out[k:k+8]`` to the sums of eight bins over the rectangle with these corners, not below 0, plus epsilon.
+
+    a, b, c and d are where the eight bins of its upper left, upper right, lower left and lower right corner start.
+    """
+    for i in range(8):
+        out[k + i] = max((integral[d + i] - integral[c + i]) - (integral[b + i] - integral[a + i]), 0.0) + epsilon

@@ -28,11 +28,11 @@ class DIS:
         self._sizes = scale_sizes(width, height, factors)
         self._solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
-    def prepare(self, grey: ByteArray) -> ByteArray:
+    def prepare(self, grey: ByteArray, *, out: ByteArray | None = None) -> ByteArray:
         """Return the image itself: this method shares nothing between pairs."""
         return grey
 
-    def solve(self, a: ByteArray, b: ByteArray) -> list[FloatArray]:
+    def solve(self, a: ByteArray, b: ByteArray, *, out: list[FloatArray] | None = None) -> list[FloatArray]:
         """Return the flow from `a` to `b` at every scale, finest first.
 
         Returns

@@ -21,9 +21,10 @@ ITERATIONS = 2
 
 @dataclass(frozen=True)
 class Prepared:
-    """Polynomial expansions of one image, one flat float32 array per level, finest first."""
+    """Polynomial expansions of one image, one flat float32 array per level, finest first, and room to make them."""
 
     levels: tuple[FloatArray, ...]
+    scratch: FloatArray
 
 
 class Farneback:
@@ -41,27 +42,29 @@ class Farneback:
         self.sizes = scale_sizes(width, height, factors)
         self._taps = [_gaussian_taps(s) for s in factors]
 
-    def prepare(self, grey: ByteArray) -> Prepared:
-        """Return the expansions of an image of shape (H, W), uint8, to be used in any number of pairs."""
-        levels = []
-        for (h, w), taps in zip(self.sizes, self._taps, strict=True):
-            image = np.empty((h, w), np.float32)
-            kernels.smooth_and_resize(grey, taps, image)
-            expansion = np.empty(h * w * kernels.FIELDS + kernels.PAD, np.float32)
-            expansion[-kernels.PAD:] = 0.0
-            kernels.expand(image, expansion)
-            levels.append(expansion)
-        return Prepared(tuple(levels))
+    def prepare(self, grey: ByteArray, *, out: Prepared | None = None) -> Prepared:
+        """Return the expansions of an image of shape (H, W), uint8, to be used in any number of pairs.
 
-    def solve(self, a: Prepared, b: Prepared) -> list[FloatArray]:
-        """Return the flow from `a` to `b` at every scale, finest first.
+        `out`, the result of an earlier call that is no longer needed, is filled again instead of new memory.
+        """
+        if out is None:
+            out = Prepared(tuple(np.zeros(h * w * kernels.FIELDS + kernels.PAD, np.float32) for h, w in self.sizes),
+                           np.empty(self.sizes[0][0] * self.sizes[0][1], np.float32))
+        for (h, w), taps, expansion in zip(self.sizes, self._taps, out.levels, strict=True):
+            image = out.scratch[: h * w].reshape(h, w)
+            kernels.smooth_and_resize(grey, taps, image)
+            kernels.expand(image, expansion)
+        return out
+
+    def solve(self, a: Prepared, b: Prepared, *, out: list[FloatArray] | None = None) -> list[FloatArray]:
+        """Return the flow from `a` to `b` at every scale, finest first; `out` as for `prepare`.
 
         Returns
         -------
         list of ndarray, shape (h, w, 2), float32
             x then y, in pixels of that scale.
         """
-        flows = [np.empty((h, w, 2), np.float32) for h, w in self.sizes]
+        flows = [np.empty((h, w, 2), np.float32) for h, w in self.sizes] if out is None else out
         coarse_to_fine(a.levels, b.levels, flows, _solve, kernels.enlarge)
         return flows
 

@@ -46,10 +46,9 @@ def good_features(
     ndarray, shape (n, 2), float32
         Integer positions x, y; local maxima over 3 x 3 pixels, never on the image border.
     """
-    everywhere = mask is None
-    if mask is None:
-        mask = np.ones((1, 1), np.uint8)
-    peaks = _peaks(eigenvalues, mask, everywhere, quality)
+    usable = eigenvalues if mask is None else eigenvalues[mask != 0]
+    threshold = np.float32(quality) * usable.max(initial=0)
+    peaks = _peaks(eigenvalues, np.ones((1, 1), np.uint8) if mask is None else mask, mask is None, threshold)
     order = np.argsort(-eigenvalues[peaks[:, 1], peaks[:, 0]], kind="stable")
     return _apart(peaks[order], eigenvalues.shape, count, distance)
 
@@ -140,30 +139,29 @@ _BILINEAR = _bilinear_table()
 
 
 @_jit
-def _peaks(eigenvalues, mask, everywhere, quality):
-    """Return x, y of every local maximum inside the border that is above `quality` of the largest under the mask."""
+def _peaks(eigenvalues, mask, everywhere, threshold):
+    """Return x, y of every local maximum above the threshold, inside the mask and off the image border."""
     h, w = eigenvalues.shape
-    top = np.float32(0)
-    for y in range(h):
-        row = eigenvalues[y]
-        for x in range(w):
-            if (everywhere or mask[y, x] != 0) and row[x] > top:
-                top = row[x]
-    threshold = np.float32(top * quality)
-    out = np.empty((((h + 1) // 2) * ((w + 1) // 2), 2), np.int64)
+    column = np.empty(w, np.float32)
+    peak = np.empty(w, np.uint8)
+    out = np.empty((1024, 2), np.int64)
     n = 0
     for y in range(1, h - 1):
         a, b, c = eigenvalues[y - 1], eigenvalues[y], eigenvalues[y + 1]
+        for x in range(np.uint64(w)):
+            v = a[x] if a[x] > b[x] else b[x]
+            column[x] = v if v > c[x] else c[x]
+        left, right = column, column[2:]
+        middle, values, found = column[1:], b[1:], peak[1:]
+        for x in range(np.uint64(w - 2)):
+            v = values[x]
+            found[x] = (v > threshold) & (v >= left[x]) & (v >= middle[x]) & (v >= right[x])
         for x in range(1, w - 1):
-            v = b[x]
-            if v > threshold and v >= b[x - 1] and v >= b[x + 1] and (everywhere or mask[y, x] != 0):
-                above = max(a[x - 1], a[x], a[x + 1])
-                below = max(c[x - 1], c[x], c[x + 1])
-                if v >= above and v >= below:
-                    if n == len(out):  # plateaus: more maxima than fit side by side
-                        out = np.concatenate((out, np.empty_like(out)))
-                    out[n, 0], out[n, 1] = x, y
-                    n += 1
+            if peak[x] and (everywhere or mask[y, x] != 0):
+                if n == len(out):
+                    out = np.concatenate((out, np.empty_like(out)))
+                out[n, 0], out[n, 1] = x, y
+                n += 1
     return out[:n]
 
 

@@ -13,11 +13,16 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from idt.flow._simd import cell_of_integral, integrate_votes
+
 FloatArray = npt.NDArray[np.float32]
 
 BINS = {"hog": 8, "hof": 9, "mbhx": 8, "mbhy": 8}
 
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+_reassociating = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+
+SIMD_SOURCE = ""
 
 _f = np.float32
 _ZERO, _ONE, _HALF = _f(0), _f(1), _f(0.5)
@@ -70,74 +75,58 @@ def describe(
 @_jit
 def _orient(first, second, angle, length):
     """For a row of vectors: angle in bins, 0 to 8 around the circle, and length."""
-    for x in range(len(angle)):
+    for x in range(np.uint64(len(angle))):
         u, v = first[x], second[x]
         au, av = abs(u), abs(v)
-        small, large = (au, av) if au < av else (av, au)
+        steep = au < av
+        small = au if steep else av
+        large = av if steep else au
         c = small / (large + _TINY)
         c2 = c * c
         a = (((_ATAN[3] * c2 + _ATAN[2]) * c2 + _ATAN[1]) * c2 + _ATAN[0]) * c
-        a = _f(2) - a if au < av else a
+        a = _f(2) - a if steep else a
         a = _f(4) - a if u < _ZERO else a
         angle[x] = _f(8) - a if v < _ZERO else a
         length[x] = np.sqrt(u * u + v * v)
 
 
 @_jit
-def _votes(grey, flow, y, use, threshold, fields, vectors, angles, lengths, still):
+def _gradient(above, row, below, inner, first, second):
+    """Central differences of a row along x and y, zero at the image border; `inner` is 0 for its outer rows."""
+    w = len(row)
+    left, right, middle = row, row[2:], first[1:]
+    for x in range(np.uint64(max(w - 2, 0))):
+        middle[x] = _f(right[x]) - _f(left[x])
+    first[0] = first[w - 1] = _ZERO
+    for x in range(np.uint64(w)):
+        second[x] = (_f(below[x]) - _f(above[x])) * inner
+
+
+@_jit
+def _votes(grey, planes, y, use, threshold, vectors, angles, lengths, still):
     """Fill the angle and length rows of the wanted channels, and the row of HOF's zero votes, for image row y."""
     h, w = grey.shape
     up, down = max(y - 1, 0), min(y + 1, h - 1)
+    inner = _ONE if down - up == 2 else _ZERO
     first, second = vectors[0], vectors[1]
     n = 0
     if use[0]:
-        row, above, below = grey[y], grey[up], grey[down]
-        vertical = _ONE if down - up == 2 else _ZERO
-        for x in range(1, w - 1):
-            first[x] = _f(row[x + 1]) - _f(row[x - 1])
-        for x in range(w):
-            second[x] = (_f(below[x]) - _f(above[x])) * vertical
-        first[0] = first[w - 1] = _ZERO
+        _gradient(grey[up], grey[y], grey[down], inner, first, second)
         _orient(first, second, angles[n], lengths[n])
         n += 1
     if use[1]:
-        row2 = flow[y]
-        for x in range(w):
-            first[x] = row2[x, 0]
-            second[x] = row2[x, 1]
-        _orient(first, second, angles[n], lengths[n])
+        _orient(planes[y % 3, 0], planes[y % 3, 1], angles[n], lengths[n])
         length = lengths[n]
-        for x in range(w):
+        for x in range(np.uint64(w)):
             moves = length[x] > threshold
             still[x] = _ZERO if moves else _ONE
             length[x] = length[x] if moves else _ZERO
         n += 1
     for c in range(2):
         if use[2 + c]:
-            row2, above2, below2 = flow[y], flow[up], flow[down]
-            vertical = _ONE if down - up == 2 else _ZERO
-            for x in range(1, w - 1):
-                first[x] = row2[x + 1, c] - row2[x - 1, c]
-            for x in range(w):
-                second[x] = (below2[x, c] - above2[x, c]) * vertical
-            first[0] = first[w - 1] = _ZERO
+            _gradient(planes[up % 3, c], planes[y % 3, c], planes[down % 3, c], inner, first, second)
             _orient(first, second, angles[n], lengths[n])
             n += 1
-    return n
-
-
-@_jit
-def _integrate(angles, lengths, channels, w, above, below):
-    """Fill a row of the integral image (w + 1, 8 bins a channel) from the one above and this row's votes."""
-    run = np.zeros(32, np.float32)
-    for x in range(w):
-        for c in range(channels):
-            a, m = angles[c, x], lengths[c, x]
-            for b in range(8):
-                d = abs(a - _f(b))
-                vote = max(max(_ONE - d, d - _SEVEN), _ZERO) * m
-                run[8 * c + b] += vote
-                below[x + 1, 8 * c + b] = above[x + 1, 8 * c + b] + run[8 * c + b]
 
 
 @_jit
@@ -147,8 +136,14 @@ def _describe(grey, flow, points, sums, rows, use, patch, cells, epsilon, thresh
     reach = side * cells
     kept = reach + 1
     channels = use.sum()
-    ring = np.zeros((kept, w + 1, 8 * channels), np.float32)
-    still_ring = np.zeros((kept, w + 1), np.float32)
+    ring = np.empty((kept, channels, 8 * (w + 1)), np.float32)
+    planes = np.empty((3, 2, w), np.float32)  # three rows of flow, x and y apart
+    still_ring = np.empty((kept, w + 1), np.float32)
+    ring[0] = _ZERO
+    ring[:, :, :8] = _ZERO
+    still_ring[0] = _ZERO
+    still_ring[:, 0] = _ZERO
+    block = np.empty(cells * cells * 9, np.float32)
     vectors = np.empty((2, w), np.float32)
     angles, lengths = np.empty((channels, w), np.float32), np.empty((channels, w), np.float32)
     still = np.empty(w, np.float32)
@@ -162,11 +157,16 @@ def _describe(grey, flow, points, sums, rows, use, patch, cells, epsilon, thresh
             end = min(max(np.int64(np.rint(points[i, 1])) - patch // 2, 0), max(h - patch, 0)) + reach
             following[i] = first[end]
             first[end] = i
-    fields = np.empty((1, 1), np.float32)
     for y in range(h):
-        _votes(grey, flow, y, use, threshold, fields, vectors, angles, lengths, still)
+        for ahead in range(0 if y == 0 else y + 1, min(y + 2, h)):
+            row, dx, dy = flow[ahead], planes[ahead % 3, 0], planes[ahead % 3, 1]
+            for x in range(w):
+                dx[x] = row[x, 0]
+                dy[x] = row[x, 1]
+        _votes(grey, planes, y, use, threshold, vectors, angles, lengths, still)
         above, below = ring[y % kept], ring[(y + 1) % kept]
-        _integrate(angles, lengths, channels, w, above, below)
+        for c in range(channels):
+            integrate_votes(angles[c], lengths[c], above[c], below[c])
         if use[1]:
             run = _ZERO
             still_above, still_below = still_ring[y % kept], still_ring[(y + 1) % kept]
@@ -175,41 +175,37 @@ def _describe(grey, flow, points, sums, rows, use, patch, cells, epsilon, thresh
                 still_below[x + 1] = still_above[x + 1] + run
         i = first[y + 1]
         while i >= 0:
-            _read(ring, still_ring, y + 1 - reach, left[i], side, cells, use, epsilon, sums[rows[i]])
+            _read(ring, still_ring, y + 1 - reach, left[i], side, cells, use, epsilon, block, sums[rows[i]])
             i = following[i]
 
 
-@_jit
-def _read(ring, still_ring, top, left, side, cells, use, epsilon, out):
+@_reassociating
+def _read(ring, still_ring, top, left, side, cells, use, epsilon, block, out):
     """Add the normalised descriptors of the patch at (left, top) to `out`."""
-    kept = len(ring)
+    kept, channels, row = ring.shape
+    flat = ring.reshape(-1)
     at, channel = 0, 0
     for k in range(4):
         if not use[k]:
             continue
-        bins = 9 if k == 1 else 8
-        block = np.empty(cells * cells * bins, np.float32)
-        total = _ZERO
         n = 0
         for i in range(cells):
             x0, x1 = left + i * side, left + (i + 1) * side
             for j in range(cells):
                 upper, lower = (top + j * side) % kept, (top + (j + 1) * side) % kept
-                a, b = ring[upper, x0], ring[upper, x1]
-                c, d = ring[lower, x0], ring[lower, x1]
-                for o in range(8 * channel, 8 * channel + 8):
-                    v = max((d[o] - c[o]) - (b[o] - a[o]), _ZERO) + epsilon
-                    block[n] = v
-                    total += v
-                    n += 1
+                a, c = (upper * channels + channel) * row, (lower * channels + channel) * row
+                cell_of_integral(flat, a + 8 * x0, a + 8 * x1, c + 8 * x0, c + 8 * x1, epsilon, block, n)
+                n += 8
                 if k == 1:
-                    v = max((still_ring[lower, x1] - still_ring[lower, x0])
-                            - (still_ring[upper, x1] - still_ring[upper, x0]), _ZERO) + epsilon
-                    block[n] = v
-                    total += v
+                    block[n] = max((still_ring[lower, x1] - still_ring[lower, x0])
+                                   - (still_ring[upper, x1] - still_ring[upper, x0]), _ZERO) + epsilon
                     n += 1
-        scale = _ONE / total
+        total = _ZERO
         for o in range(n):
-            out[at + o] += np.sqrt(block[o] * scale)
+            total += block[o]
+        scale = _ONE / total
+        into = out[at:at + n]
+        for o in range(n):
+            into[o] += np.sqrt(block[o] * scale)
         at += n
         channel += 1

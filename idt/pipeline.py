@@ -169,6 +169,8 @@ class _Run:
         self._factors: Array = np.empty(0, np.float32)
         self._tracks: list[Tracks] = []
         self._pending: list[Array] = []  # homographies since the last chunk
+        self._stabilised: Any = None  # of the last frame, whose memory the next one uses
+        self._moves: list[Array] | None = None
         self._widths = descriptors.widths(params.descriptors, params.spatial_cells)
 
     def prepare(self, height: int, width: int) -> None:
@@ -194,7 +196,8 @@ class _Run:
             if p.camera:
                 h = np.eye(3) if step.homography is None else step.homography
                 stabilised = camera.warp(step.previous.greys[0], current.greys[0], h)
-                moves = self.flow.solve(step.previous.prepared, self.flow.prepare(stabilised))
+                self._stabilised = self.flow.prepare(stabilised, out=self._stabilised)
+                moves = self._moves = self.flow.solve(step.previous.prepared, self._stabilised, out=self._moves)
             for tracks, grey, flow, move in zip(self._tracks, step.previous.greys, step.flows, moves, strict=True):
                 tracks.describe(grey, move)
                 finished.append(tracks.advance(flow, move))
@@ -269,6 +272,9 @@ def _steps(run: _Run, given: Array | None, people: _People) -> Iterator[_Step]:
     finders = [camera.KeyPoints(m, window=p.match_window) for m in p.matches if m != "flow" and p.camera
                and given is None]
     previous: _Image | None = None
+    # Memory that is used again: with the stages one frame apart, three frames and two flows are in use at most.
+    prepared: list[Any] = [None] * 3
+    solved: list[Any] = [None] * 2
     for n, frame in enumerate(run.reader):
         if n == 0:
             run.prepare(*frame.grey.shape)
@@ -278,15 +284,16 @@ def _steps(run: _Run, given: Array | None, people: _People) -> Iterator[_Step]:
         greys = [np.require(frame.grey, requirements=("C", "W"))]  # one type of array, so that kernels compile once
         for height, width in run.sizes[1:]:
             greys.append(resize_grey(greys[-1], height, width))
+        prepared[n % 3] = run.flow.prepare(greys[0], out=prepared[n % 3])
         current = _Image(frame.index, frame.time_s, greys, [sampling.min_eigenvalues(g) for g in greys],
-                         run.flow.prepare(greys[0]))
+                         prepared[n % 3])
         estimate = p.camera and given is None
         mask = people.mask(frame.grey, frame.index, n, run.reader) if estimate else None
         found = [finder.matches(frame.grey, mask) for finder in finders]
         if previous is None:
             yield _Step(None, current)
         else:
-            flows = run.flow.solve(previous.prepared, current.prepared)
+            flows = solved[n % 2] = run.flow.solve(previous.prepared, current.prepared, out=solved[n % 2])
             h = None
             if estimate:
                 if "flow" in p.matches:
