@@ -32,37 +32,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     debug = False
     try:
-        from cyclopts import CycloptsError
-
         from idt.cli.options import Common
-        from idt.errors import IdtError, ParameterError
 
-        try:
-            command, bound, _ = _app().parse_args(sys.argv[1:] if argv is None else argv, exit_on_error=False,
-                                                  print_error=False)
-            common = bound.arguments.get("common", Common())
-            debug = common.debug
-            with _warnings(common):
-                code = command(*bound.args, **bound.kwargs)
-            sys.stdout.flush()
-            return code or 0
-        except CycloptsError as error:
-            print(f"idt: {' '.join(str(error).split())}", file=sys.stderr)
-            return 2
-        except IdtError as error:
-            if debug:
-                traceback.print_exc()
-            print(f"idt: {error}", file=sys.stderr)
-            return 2 if isinstance(error, ParameterError) else 1
-    except KeyboardInterrupt:
+        command, bound, _ = _app().parse_args(sys.argv[1:] if argv is None else argv, exit_on_error=False,
+                                              print_error=False)
+        common = bound.arguments.get("common", Common())
+        debug = common.debug
+        with _warnings(common):
+            code = command(*bound.args, **bound.kwargs)
+        sys.stdout.flush()
+        return code or 0
+    except (KeyboardInterrupt, Exception) as error:
         if debug:
             traceback.print_exc()
-        print("idt: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # What is still buffered can go nowhere; without this the interpreter would complain when it closes stdout.
+        code, line = _verdict(error)
+        if line:
+            print(f"idt: {line}", file=sys.stderr)
+        return code
+
+
+def _verdict(error: BaseException) -> tuple[int, str | None]:
+    """Return the exit code and the line that an error deserves."""
+    from cyclopts import CycloptsError
+
+    from idt.errors import IdtError, ParameterError
+
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
+    if isinstance(error, (ParameterError, CycloptsError)):
+        return 2, " ".join(str(error).split())
+    if isinstance(error, IdtError):
+        return 1, str(error)
+    if isinstance(error, OSError):
+        # The library turns those of files into its own errors. What stdout still holds can go nowhere; without this the
+        # interpreter would complain when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        if isinstance(error, BrokenPipeError):
+            return 141, None
+        return 1, f"{error.filename or 'stdout'} cannot be written: {error.strerror}."
+    return 1, f"unexpected {type(error).__name__}: {error} (--debug shows where)"
 
 
 def _app() -> App:

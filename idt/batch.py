@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from idt.errors import FormatError, IdtError, ParameterError, VideoError
+from idt.errors import FormatError, IdtError, OutputError, ParameterError, VideoError
 from idt.output import prepared, writing
 from idt.params import Params
 from idt.video import IMAGE_SUFFIXES, identity
@@ -162,6 +162,8 @@ def extract_videos(inputs: Paths | Iterable[Paths], output: Paths, params: Param
     params = params or Params()
     jobs = work_list(inputs, output, suffix=".txt" if text else ".npz", boxes=boxes, homographies=homographies)
     with writing(output):
+        if Path(output).exists() and not Path(output).is_dir():
+            raise OutputError(f"{os.fspath(output)} is not a folder: the output of many videos is one.")
         Path(output).mkdir(parents=True, exist_ok=True)
     numbers = {job.output: n for n, job in enumerate(jobs, 1)}
 
