@@ -123,7 +123,7 @@ def test_version(capsys):
     (["extract", "@none.txt", "-o", "out"], r"none\.txt: the list cannot be read"),
     (["extract", "videos", "-o", "-"], r"output is -: only the --text rows of one video .* stdout \(3 videos\)\.$"),
     (["extract", "videos/a.avi", "-o", "-"], r"output is -: only the --text rows of one video"),
-    (["extract", "videos", "-o", "out", "--boxes", "b.txt"], r"boxes is b\.txt, which is not a folder, but .* 3 videos"),
+    (["extract", "videos", "-o", "out", "--boxes", "b.txt"], r"boxes is b\.txt, which is not a folder, .* 3 videos"),
     (["export", "a.npz", "--to", "xml"], r'Invalid value "xml" for --to\. Choose from: "text", "h5", "parquet"\.$'),
     (["view", "videos/a.avi", "-o", "a.gif"], r"a\.gif: the name of a view must end in \.mp4 .* or \.png"),
     (["view", "videos/a.avi", "a.npz", "-o", "a.png", "--stride", "3"], r"Flags of the method have no effect on a\."),
