@@ -221,8 +221,8 @@ def solve_level(a, b, flow, iterations):
                 dx, dy = planes[0, made], planes[1, made]
                 _targets(dx, dy, made, h, start, weights, means)
                 for x in range(0, w, 8):
-                    blend_and_join(a, np.uint64(FIELDS * (made * w + x)), b, np.uint64(FIELDS * w), start, weights, signs,
-                                   np.uint64(lanes), np.uint64(x), joined)
+                    blend_and_join(a, np.uint64(FIELDS * (made * w + x)), b, np.uint64(FIELDS * w), start, weights,
+                                   signs, np.uint64(lanes), np.uint64(x), joined)
                 _equations(joined, dx, dy, means, side, _damping(made) * _damping(h - 1 - made), equations)
                 _smooth_along_row(equations, ring[made % _ROWS])
                 made += 1

@@ -371,7 +371,7 @@ def _fill_time(position: Array, frame: Array, meta: dict[str, Any]) -> None:
     """Set `position` t, in place, where it is NaN: the middle of the trajectory as a share of the processed span."""
     span = meta.get("span")
     if span:
-        middle = frame - meta["params"]["length"] / 2 - span["first"]
+        middle = frame - meta["params"]["step"] * meta["params"]["length"] / 2 - span["first"]
         t = np.clip(middle / span["frames"], 0, 0.999)
         position[:, 2] = np.where(np.isnan(position[:, 2]), t, position[:, 2])
 

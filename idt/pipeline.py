@@ -29,7 +29,7 @@ from idt.flow import method_for
 from idt.flow.pyramid import resize_grey, scale_factors, scale_sizes
 from idt.params import Params
 from idt.people import Boxes, PersonDetector, person_mask, read_boxes
-from idt.tracking import Finished, Tracks
+from idt.tracking import Finished, Tracks, no_tracks
 from idt.video import FrameReader, Source, frames, identity
 
 Array = npt.NDArray[Any]
@@ -123,7 +123,7 @@ def stream(
             chunk = run.advance(step, meta)
             if progress is not None:
                 progress(run.processed, _promised(reader, params), run.rows)
-            if len(chunk):
+            if chunk is not None:
                 yield chunk
         if reader.damaged:
             _log.warning("%s: %d damaged frames were concealed by the decoder and used.", who["name"], reader.damaged)
@@ -183,8 +183,8 @@ class _Run:
         self._tracks = [Tracks(h, w, s, p) for (h, w), s in zip(self.sizes, self._factors, strict=True)]
         self.flow = method_for(p.flow)(width, height, factors=self._factors)
 
-    def advance(self, step: _Step, meta: dict[str, Any]) -> Features:
-        """Describe and advance the tracks, start new ones, and return the rows that ended."""
+    def advance(self, step: _Step, meta: dict[str, Any]) -> Features | None:
+        """Describe and advance the tracks, start new ones, and return the rows that ended, if any."""
         p, current = self.params, step.current
         identities = current.index - self.index - 1
         self._pending.extend([np.eye(3)] * identities)
@@ -205,11 +205,13 @@ class _Run:
             for tracks, values in zip(self._tracks, current.eigenvalues, strict=True):
                 tracks.start(sampling.new_points(values, tracks.positions(), stride=p.stride, quality=p.quality))
         self.processed += 1
-        return self._chunk(finished, current.index, current.time_s, meta)
+        if not any(map(len, finished)):
+            return None
+        return self._chunk(finished, self._factors, current.index, current.time_s, meta)
 
     def last(self, meta: dict[str, Any]) -> Features:
         """Return the chunk that closes the stream."""
-        return self._chunk([], 0, 0.0, meta, close=True)
+        return self._chunk([no_tracks(self.params)], np.ones(1, np.float32), self.index, np.nan, meta)
 
     def reason(self) -> str | None:
         """Return why there are no rows, or None when there are."""
@@ -224,30 +226,19 @@ class _Run:
                     f"{p.length + 1}")
         return "still: no track moved enough (or without sudden jumps) to be a trajectory"
 
-    def _chunk(self, finished: list[Finished], index: int, time_s: float, meta: dict[str, Any], *, close: bool = False
+    def _chunk(self, finished: list[Finished], scales: Array, index: int, time_s: float, meta: dict[str, Any]
                ) -> Features:
+        """Return the rows of the given parts, one for each scale factor, and the homographies that are pending."""
         p, reader = self.params, self.reader
-        n = sum(map(len, finished))
+        scale = np.repeat(scales, [len(f) for f in finished])
+        mean, std, length, trajectory, points, described = (
+            np.concatenate([getattr(f, name) for f in finished])
+            for name in ("mean", "std", "length", "trajectory", "points", "described"))
+        n = len(scale)
         self.rows += n
-        if not n and not close:
-            return _NOTHING
-        if n:
-            done = [f for f in finished if len(f)]
-            scale = np.concatenate([np.full(len(f), s, np.float32) for f, s in zip(finished, self._factors, strict=True)])
-            mean, std, length, trajectory, points, described = (
-                np.concatenate([getattr(f, name) for f in done])
-                for name in ("mean", "std", "length", "trajectory", "points", "described"))
-        else:
-            depth = sum(self._widths.values())
-            scale, length = np.empty(0, np.float32), np.empty(0, np.float32)
-            mean, std = np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
-            trajectory = np.empty((0, 2 * p.length), np.float32)
-            points = np.empty((0, p.length + 1, 2), np.float32)
-            described = np.empty((0, p.temporal_cells, depth), np.float32)
         position = np.full((n, 3), np.nan, np.float32)
         if n:
-            size = np.array([reader.width, reader.height], np.float32)
-            position[:, :2] = np.clip(mean / size, 0, 0.999)
+            position[:, :2] = np.clip(mean / np.array([reader.width, reader.height], np.float32), 0, 0.999)
         blocks: dict[str, Array] = {}
         at = 0
         for name, width in self._widths.items():
@@ -259,11 +250,6 @@ class _Run:
         self._pending = []
         return Features(frame=np.full(n, index, np.int32), time=np.full(n, time_s), mean=mean, std=std, length=length,
                         scale=scale, position=position, points=points, homographies=homographies, meta=meta, **blocks)
-
-
-_NOTHING = Features(frame=np.empty(0, np.int32), time=np.empty(0), mean=np.empty((0, 2), np.float32),
-                    std=np.empty((0, 2), np.float32), length=np.empty(0, np.float32), scale=np.empty(0, np.float32),
-                    position=np.empty((0, 3), np.float32))
 
 
 def _steps(run: _Run, given: Array | None, people: _People) -> Iterator[_Step]:
@@ -323,8 +309,8 @@ class _People:
         """Return the mask of the frame with this index in the video, the n-th processed; None: nobody is left out."""
         if self._boxes is not None:
             if index >= len(self._boxes):
-                raise FormatError(f"{self._name} has {len(self._boxes)} frames, line {len(self._boxes) + 1} is missing: "
-                                  f"the video has a frame {index}; give one line for every decoded frame.")
+                raise FormatError(f"{self._name} has {len(self._boxes)} frames and no line {len(self._boxes) + 1}, but "
+                                  f"the video has a frame {index}: give one line for every decoded frame.")
             scale = reader.scale or (1.0, 1.0)
             boxes: Boxes = np.asarray(self._boxes[index], np.float64) * np.array([*scale, *scale])
         elif self._detector is not None:
@@ -366,8 +352,8 @@ def _read_homographies(given: Path_ | Array | None) -> Array | None:
                 with array as members:
                     array = members["homographies"]
         except (OSError, ValueError, KeyError, EOFError) as error:
-            raise FormatError(f"{name}: no homographies can be read from it ({error}); it must be an .npz with an array "
-                              "named homographies, or an .npy.") from error
+            raise FormatError(f"{name}: no homographies can be read from it ({error}); it must be an .npz with an "
+                              "array named homographies, or an .npy.") from error
     array = np.asarray(array)
     if array.ndim != 3 or array.shape[1:] != (3, 3) or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise FormatError(f"{name}: homographies has shape {array.shape} and type {array.dtype}: it must be (T, 3, 3) "
@@ -414,5 +400,6 @@ def kernels_cached() -> bool:
     from idt import tracking
     from idt.flow import _farneback_cpu
 
-    used = (_farneback_cpu.solve_level, descriptors._describe, sampling._min_eigenvalues, camera._warp, tracking._collect)
+    used = (_farneback_cpu.solve_level, descriptors._describe, sampling._min_eigenvalues, camera._warp,
+            tracking._collect)
     return all(kernel._cache._cache_file._load_index() for kernel in used)

@@ -1,4 +1,4 @@
-"""Live tracks of one scale as arrays: start, advance with the flow, end, and the tests that a finished one must pass."""
+"""Live tracks of one scale as arrays: they start, advance with the flow, end, and are tested when complete."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ class Finished:
 
     def __len__(self) -> int:
         return len(self.length)
+
+
+def _room(rows: int, params: Params) -> Finished:
+    depth = sum(descriptors.widths(params.descriptors, params.spatial_cells).values())
+    shapes = (2,), (2,), (), (2 * params.length,), (params.length + 1, 2), (params.temporal_cells, depth)
+    return Finished(*(np.empty((rows, *shape), np.float32) for shape in shapes))
+
+
+def no_tracks(params: Params) -> Finished:
+    """Return zero rows, in the shapes that rows have."""
+    return _room(0, params)
 
 
 class Tracks:
@@ -112,10 +123,7 @@ class Tracks:
         self._live = live
         # complete tracks are listed from the front of `ended`, those that left from its back
         done = ended[:complete]
-        out = Finished(np.empty((complete, 2), np.float32), np.empty((complete, 2), np.float32),
-                       np.empty(complete, np.float32), np.empty((complete, 2 * p.length), np.float32),
-                       np.empty((complete, p.length + 1, 2), np.float32),
-                       np.empty((complete, p.temporal_cells, self._depth), np.float32))
+        out = _room(complete, p)
         n = _collect(done, self._points, self._moves, self._sums, self._factor, np.float32(1 / self._steps_per_cell),
                      np.float32(p.min_std), np.float32(p.max_std), np.float32(p.max_step),
                      np.float32(p.max_step_share), np.float32(p.min_motion if p.camera else -1.0), out.mean, out.std,
