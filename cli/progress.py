@@ -26,6 +26,7 @@ class Reporter:
         self._bar = _bar() if sys.stderr.isatty() and not common.quiet else None
         self._last: Progress | None = None
         self._began = 0.0
+        self._compiling = False
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -39,9 +40,8 @@ class Reporter:
 
     def progress(self, progress: Progress) -> None:
         """Move the bar."""
-        if self._last is None:
-            self._say_when_kernels_are_compiled()
         if progress.frames == 0:
+            self._compiling = self._last is None and self._must_compile()
             self._began = time.perf_counter()
         self._last = progress
         if self._bar is None:
@@ -72,8 +72,9 @@ class Reporter:
         elif outcome.meta is not None and self._last is not None and not self._common.quiet:
             frames, seconds = self._last.frames, time.perf_counter() - self._began
             reason = f" ({outcome.meta['reason']})" if outcome.meta["reason"] else ""
+            note = "compilation included" if self._compiling else f"{frames / seconds:.1f} frames/s"
             self._say(f"{outcome.job.source}: {counted(outcome.meta['rows'], 'trajectory', 'trajectories')}{reason}, "
-                      f"{counted(frames, 'frame')} in {seconds:.1f} s ({frames / seconds:.1f} frames/s)")
+                      f"{counted(frames, 'frame')} in {seconds:.1f} s ({note})")
 
     def summary(self, summary: Summary, output: Path) -> None:
         """Print how many videos are done, unless the one that failed has been reported."""
@@ -89,11 +90,15 @@ class Reporter:
         else:
             self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
-    def _say_when_kernels_are_compiled(self) -> None:
+    def _must_compile(self) -> bool:
+        """Say so when the kernels have to be compiled first."""
         from idt.pipeline import kernels_cached
 
-        if not self._common.quiet and not kernels_cached():
+        if kernels_cached():
+            return False
+        if not self._common.quiet:
             self._say("idt: compiling the kernels; this happens once and takes up to half a minute")
+        return True
 
 
 def extracted(video: str, folder: Path, params: Params, common: Common, *, threads: int,

@@ -284,8 +284,11 @@ def test_the_first_run_says_that_kernels_are_compiled(folder, capsys, monkeypatc
     monkeypatch.setattr(idt.pipeline, "kernels_cached", lambda: False)
     arguments = ["extract", "videos/a.avi", "videos/sub/b.avi", "-o", "out"]
     assert main(arguments) == 0
-    assert [line for line in capsys.readouterr().err.splitlines() if "compil" in line] == [
-        "idt: compiling the kernels; this happens once and takes up to half a minute"]
+    first, second, third, last = capsys.readouterr().err.splitlines()
+    assert first == "idt: compiling the kernels; this happens once and takes up to half a minute"
+    assert second.endswith(" s (compilation included)")
+    assert third.endswith(" frames/s)")
+    assert last.startswith("2 done")
     assert main(arguments) == 0
     assert "compil" not in capsys.readouterr().err
     assert main([*arguments, "--force", "--quiet"]) == 0
