@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-import synthetic
 
+import synthetic
 from idt.errors import ParameterError
 from idt.flow import METHODS, compute, method_for
 from idt.flow.dis import DIS

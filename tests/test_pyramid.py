@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import cv2
-import naive
 import numpy as np
 import pytest
 
+import naive
 from idt.flow.pyramid import coarse_to_fine, reduce_flow, resize_grey, scale_factors, scale_sizes
 
 
