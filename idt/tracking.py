@@ -98,6 +98,8 @@ class Tracks:
 
     def describe(self, grey: npt.NDArray[np.uint8], flow: FloatArray) -> None:
         """Add the descriptors of this step, taken at the current positions in the previous image."""
+        if not self._depth:
+            return
         p = self._params
         slots = self._order[:self._live]
         cell = self._age[slots] // self._steps_per_cell
