@@ -1,0 +1,102 @@
+"""Peak memory of `idt extract`, each measured in a process of its own, imports included."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from idt.features import Features
+from idt.video import frames
+
+pytestmark = [pytest.mark.slow,
+              pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")]
+
+PEAK_320X240 = 320e6  # bytes
+PER_TWICE_THE_FRAMES = 10e6
+PEAK_3840X2160 = 8e9
+
+# The peak of the process itself: what getrusage tells may be that of the process which started it.
+PEAK = """
+import re
+from pathlib import Path
+print(int(re.search(r"VmHWM:\\s*([0-9]+) kB", Path("/proc/self/status").read_text())[1]) * 1024)
+"""
+EXTRACT = """
+import sys
+from idt.cli import main
+assert main(["extract", sys.argv[1], "-o", sys.argv[2], "--threads", "2", "--quiet"]) == 0
+""" + PEAK
+
+
+def peak(script: str, *arguments: Path) -> int:
+    """Peak memory of a Python script, bytes."""
+    child = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True,
+                           timeout=280, check=False)
+    assert child.returncode == 0, child.stderr
+    return int(child.stdout)
+
+
+@pytest.fixture(scope="module")
+def kernels() -> None:
+    """Compiled kernels in the cache: compiling, once, needs more memory."""
+    peak("from idt.pipeline import compile_kernels; compile_kernels()" + PEAK)
+
+
+def write_video(path: Path, pictures: Iterator[np.ndarray], height: int, width: int) -> Path:
+    """Encode grey pictures (height, width)."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.bit_rate = 50 * height * width
+        for grey in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="gray")))
+        container.mux(stream.encode())
+    return path
+
+
+def to_and_fro(clip: Path, count: int) -> Iterator[np.ndarray]:
+    """The first 60 frames of a clip forwards, backwards, forwards ... until there are `count`."""
+    greys = [frame.grey for frame in frames(clip, end=59)]
+    for t in range(count):
+        yield (greys + greys[::-1])[t % 120]
+
+
+def swinging(count: int, height: int, width: int) -> Iterator[np.ndarray]:
+    """Texture in which every place moves its own way, so that no homography takes the motion away."""
+    noise = np.random.default_rng(0).normal(size=(height, width)).astype(np.float32)
+    texture = np.clip(cv2.GaussianBlur(noise, (0, 0), 2) * 300 + 128, 0, 255).astype(np.uint8)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    step_x, step_y = 2.5 * np.sin(y / 150 + 1) * np.cos(x / 170), 2.5 * np.cos(y / 130) * np.sin(x / 190 + 2)
+    for t in range(count):
+        yield cv2.remap(texture, x + t * step_x, y + t * step_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+
+def test_twice_the_frames_need_no_more(data: Path, tmp_path: Path, kernels: None,
+                                       record_testsuite_property: Callable[[str, object], None]) -> None:
+    peaks, sizes = [], []
+    for count in (120, 240):
+        video = write_video(tmp_path / f"{count}.avi", to_and_fro(data / "clips/bikes_320x240_80.avi", count), 240, 320)
+        peaks.append(peak(EXTRACT, video, tmp_path))
+        sizes.append((tmp_path / f"{count}.avi.npz").stat().st_size)
+    record_testsuite_property("peak at 320x240, 120 and 240 frames, MB", [round(p / 1e6) for p in peaks])
+    assert sizes[1] - sizes[0] > 1.5 * PER_TWICE_THE_FRAMES  # rows kept in memory would show
+    assert peaks[1] - peaks[0] < PER_TWICE_THE_FRAMES
+    assert max(peaks) <= PEAK_320X240
+
+
+def test_3840x2160(tmp_path: Path, kernels: None, record_testsuite_property: Callable[[str, object], None]) -> None:
+    video = write_video(tmp_path / "large.avi", swinging(20, 2160, 3840), 2160, 3840)
+    used = peak(EXTRACT, video, tmp_path)
+    features = Features.load(tmp_path / "large.avi.npz")
+    record_testsuite_property("peak at 3840x2160, MB", round(used / 1e6))
+    assert features.meta["video"]["decoded_frames"] == 20
+    assert len(features) > 500_000  # nearly every track ends as a row
+    assert used <= PEAK_3840X2160
+    (tmp_path / "large.avi.npz").unlink()  # hundreds of megabytes, which pytest would keep
