@@ -123,7 +123,7 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
 def test_wrong_bytes_give_features_or_one_error(tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str],
-                                                record_property: Callable[[str, object], None]) -> None:
+                                                record_testsuite_property: Callable[[str, object], None]) -> None:
     clip = write_clip(tmp_path / f"whole.{suffix}", CONTAINERS[suffix])
     content, path = clip.read_bytes(), tmp_path / f"mutated.{suffix}"
     outcomes: Counter[str] = Counter()
@@ -142,7 +142,7 @@ def test_wrong_bytes_give_features_or_one_error(tmp_path: Path, suffix: str, cap
     finally:
         child.stop()
     for kind, count in outcomes.items():
-        record_property(kind, count)
+        record_testsuite_property(f"fuzz {suffix}: {kind}", count)
     with capsys.disabled():
         print(f"\nfuzz, {suffix}: {dict(outcomes)} {'; '.join(bad)}")
     assert outcomes["features"] > 10  # mutations that reach the decoder, not only the demuxer

@@ -126,7 +126,7 @@ def true_steps(entry: dict[str, Any]) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["pan_plus2x_plus1y_per_frame.mkv", "rot0p4deg_zoom1p004_per_frame.mkv"])
 def test_known_camera_motion_is_found_and_removed(data: Path, name: str,
-                                                  record_property: Callable[[str, object], None]) -> None:
+                                                  record_testsuite_property: Callable[[str, object], None]) -> None:
     truth = true_steps(json.loads((data / "known_motion/ground_truth.json").read_text())[name])
     features = idt.extract(data / "known_motion" / name)
     width, height = features.meta["video"]["width"], features.meta["video"]["height"]
@@ -140,8 +140,8 @@ def test_known_camera_motion_is_found_and_removed(data: Path, name: str,
     np.testing.assert_array_equal(features.homographies[0], np.eye(3))
     errors = np.linalg.norm(moved(features.homographies[1:]) - moved(truth), axis=1).max(axis=1)
     with_camera = idt.extract(data / "known_motion" / name, Params(camera=False))
-    record_property("corner_error_px", float(np.median(errors)))
-    record_property("rows_left", f"{len(features)} of {len(with_camera)}")
+    record_testsuite_property(f"corner error of {name}, px", float(np.median(errors)))
+    record_testsuite_property(f"rows left of {name}", f"{len(features)} of {len(with_camera)}")
     assert np.median(errors) <= CORNER_ERROR
     assert len(with_camera) > 1000
     assert len(features) < LEFT_BY_PURE_CAMERA_MOTION * len(with_camera)
