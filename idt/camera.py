@@ -100,8 +100,8 @@ def homography(source: FloatArray, target: FloatArray, params: Params) -> Homogr
     """Return the homography from `source` to `target`, or None when too few matches agree on one (iDT, section 2.2).
 
     Random sample consensus (Fischler and Bolles, CACM 1981) with a fixed seed, then Gauss-Newton steps over the
-    distances of the inliers in the target, twice, with the inliers found anew in between. It is our own because OpenCV's is ten times
-    slower, changes with its version, and comes less close to the original program's estimates
+    distances of the inliers in the target, twice, with the inliers found anew in between. It is our own because
+    OpenCV's is ten times slower, changes with its version, and comes less close to the original program's estimates
     (``benchmarks/bench_camera.py``).
 
     Parameters

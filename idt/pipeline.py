@@ -286,7 +286,8 @@ def _steps(run: _Run, given: Array | None, people: _People) -> Iterator[_Step]:
                     corners = camera.good_features(previous.eigenvalues[0], mask, count=p.corners, quality=p.quality,
                                                    distance=p.corner_distance)
                     found.insert(0, camera.flow_matches(corners, flows[0]))
-                h = camera.homography(*(np.concatenate(side) for side in zip(*found, strict=True)), p)
+                here, there = (np.concatenate(side) for side in zip(*found, strict=True))
+                h = camera.homography(here, there, p)
             elif p.camera and given is not None:
                 if frame.index >= len(given):
                     raise ParameterError(f"homographies has {len(given)} entries, but there is a frame {frame.index}: "
