@@ -49,6 +49,8 @@ def view(
     if features is not None and (params is not None or settings != Params()):
         raise ParameterError(f"Flags of the method have no effect on {features}: leave them out, or leave the features "
                              "file out to extract with them.")
+    if output.suffix.lower() not in (".mp4", ".png"):  # before the extraction, not only after it
+        raise ParameterError(f"output is {output}: its name must end in .mp4 (video) or .png (one frame).")
     cores = threads or usable_cores()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         path = features or extracted(video, Path(scratch, "features"), settings, common, threads=cores)

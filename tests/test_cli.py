@@ -125,7 +125,7 @@ def test_version(capsys):
     (["extract", "videos/a.avi", "-o", "-"], r"output is -: only the --text rows of one video"),
     (["extract", "videos", "-o", "out", "--boxes", "b.txt"], r"boxes is b\.txt, which is not a folder, .* 3 videos"),
     (["export", "a.npz", "--to", "xml"], r'Invalid value "xml" for --to\. Choose from: "text", "h5", "parquet"\.$'),
-    (["view", "videos/a.avi", "-o", "a.gif"], r"a\.gif: the name of a view must end in \.mp4 .* or \.png"),
+    (["view", "videos/a.avi", "-o", "a.gif"], r"output is a\.gif: its name must end in \.mp4 .* or \.png"),
     (["view", "videos/a.avi", "a.npz", "-o", "a.png", "--stride", "3"], r"Flags of the method have no effect on a\."),
     (["info", "a.npz", "--compile"], r"compile goes without a file, but a\.npz is given\.$"),
 ])
