@@ -91,46 +91,44 @@ def resize_grey(grey: ByteArray, height: int, width: int) -> ByteArray:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _positions(size, new, index, weight):
-    """Fill the left neighbour and its right neighbour's weight (1/2048) of every new coordinate."""
+def _positions(size, new):
+    """Return the left neighbour, the right neighbour and the weight (of 2048) of the right one, of every coordinate."""
+    left, right, weight = np.empty(new, np.uint64), np.empty(new, np.uint64), np.empty(new, np.int32)
     ratio = size / new
     for i in range(new):
         p = np.float32((i + 0.5) * ratio - 0.5)
-        j = np.int64(np.floor(p))
+        j = int(np.floor(p))
         f = p - np.float32(j)
         if j < 0:
             j, f = 0, np.float32(0.0)
         if j >= size - 1:
             j, f = size - 1, np.float32(0.0)
-        index[i] = j
+        left[i], right[i] = j, min(j + 1, size - 1)
         weight[i] = np.int32(np.rint(f * np.float32(2048.0)))
+    return left, right, weight
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _resize_grey(grey, out):
-    h, w = grey.shape
-    new_h, new_w = out.shape
-    xi, xw = np.empty(new_w, np.int32), np.empty(new_w, np.int32)
-    yi, yw = np.empty(new_h, np.int32), np.empty(new_h, np.int32)
-    _positions(w, new_w, xi, xw)
-    _positions(h, new_h, yi, yw)
-    rows = np.empty((2, new_w), np.int32)
+    whole = np.int32(2048)
+    left, right, along = _positions(grey.shape[1], out.shape[1])
+    upper, lower, down = _positions(grey.shape[0], out.shape[0])
+    rows = np.empty((2, out.shape[1]), np.int32)
     held = np.full(2, -1, np.int64)
-    for y in range(new_h):
-        for k in range(2):
-            source = min(yi[y] + k, h - 1)
+    for y in range(out.shape[0]):
+        for source in (int(upper[y]), int(lower[y])):
             if held[source & 1] != source:
                 line, into = grey[source], rows[source & 1]
-                for x in range(new_w):
-                    i = xi[x]
-                    into[x] = line[i] * (2048 - xw[x]) + line[min(i + 1, w - 1)] * xw[x]
+                for x in range(np.uint64(len(into))):
+                    w = along[x]
+                    into[x] = np.int32(line[left[x]]) * (whole - w) + np.int32(line[right[x]]) * w
                 held[source & 1] = source
-        upper, lower = rows[yi[y] & 1], rows[min(yi[y] + 1, h - 1) & 1]
-        w1 = yw[y]
-        w0 = np.int32(2048) - w1
-        line_out = out[y]
-        for x in range(new_w):
-            line_out[x] = np.uint8((((w0 * (upper[x] >> 4)) >> 16) + ((w1 * (lower[x] >> 4)) >> 16) + 2) >> 2)
+        a, b, w1 = rows[int(upper[y]) & 1], rows[int(lower[y]) & 1], down[y]
+        w0 = whole - w1
+        into8 = out[y]
+        for x in range(np.uint64(len(into8))):
+            total = ((w0 * (a[x] >> np.int32(4))) >> np.int32(16)) + ((w1 * (b[x] >> np.int32(4))) >> np.int32(16))
+            into8[x] = (total + np.int32(2)) >> np.int32(2)
 
 
 def reduce_flow(flow: FloatArray, height: int, width: int, factor: float) -> FloatArray:

@@ -140,19 +140,8 @@ def warp(previous: ByteArray, current: ByteArray, h: Homography) -> ByteArray:
         border or outside, so that what the camera uncovered does not move (the original program's rule).
     """
     out = np.empty_like(previous)
-    _warp(previous, current, np.ascontiguousarray(h, np.float64), _BILINEAR, out)
+    _warp(previous, current, np.ascontiguousarray(h, np.float64), out)
     return out
-
-
-def _bilinear_table() -> npt.NDArray[np.int32]:
-    """Return the four 15-bit weights of every 1/32-pixel offset, shape (32 * 32, 4)."""
-    t = np.arange(32) / 32
-    y, x = (a.ravel() for a in np.meshgrid(t, t, indexing="ij"))
-    weights = np.stack([(1 - y) * (1 - x), (1 - y) * x, y * (1 - x), y * x], axis=1)
-    return np.rint(weights * 32768).astype(np.int32)
-
-
-_BILINEAR = _bilinear_table()
 
 
 @_jit
@@ -434,9 +423,11 @@ def _normal_equations(x, y, u, v, h, system):
 
 
 @_jit
-def _warp(previous, current, h, table, out):
+def _warp(previous, current, h, out):
     rows, columns = previous.shape
     px, py = np.empty(columns, np.int32), np.empty(columns, np.int32)
+    source, line, one = current.reshape(-1), np.uint64(columns), np.uint64(1)
+    whole, fraction, bits = np.int32(32), np.int32(31), np.int32(5)
     for y in range(rows):
         u0, v0, s0 = h[0, 1] * y + h[0, 2], h[1, 1] * y + h[1, 2], h[2, 1] * y + h[2, 2]
         for x in range(columns):
@@ -446,11 +437,15 @@ def _warp(previous, current, h, table, out):
             inside = (u > 5.0) & (u < columns - 6.0) & (v > 5.0) & (v < rows - 6.0)
             px[x] = np.int32(np.rint(u * 32.0)) if inside else np.int32(-1)
             py[x] = np.int32(np.rint(v * 32.0)) if inside else np.int32(0)
-        for x in range(columns):
+        before, into = previous[y], out[y]
+        for x in range(np.uint64(columns)):
             if px[x] < 0:
-                out[y, x] = previous[y, x]
+                into[x] = before[x]
             else:
-                i, j = py[x] >> 5, px[x] >> 5
-                t = table[(py[x] & 31) * 32 + (px[x] & 31)]
-                a, b = current[i], current[i + 1]
-                out[y, x] = (t[0] * a[j] + t[1] * a[j + 1] + t[2] * b[j] + t[3] * b[j + 1] + 16384) >> 15
+                # 15-bit weights of offsets in 1/32 pixel are multiples of 32, so ten bits are the same
+                i = np.uint64(py[x] >> bits) * line + np.uint64(px[x] >> bits)
+                j = i + line
+                s, t = px[x] & fraction, py[x] & fraction
+                upper = np.int32(source[i]) * (whole - s) + np.int32(source[i + one]) * s
+                lower = np.int32(source[j]) * (whole - s) + np.int32(source[j + one]) * s
+                into[x] = (upper * (whole - t) + lower * t + np.int32(512)) >> np.int32(10)
