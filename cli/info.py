@@ -107,11 +107,13 @@ def _cuda() -> str:
         driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:
         return "no driver"
-    count, name = ctypes.c_int(), ctypes.create_string_buffer(100)
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return "a driver, but no usable device"
-    devices = [name.value.decode() for n in range(count.value) if driver.cuDeviceGetName(name, len(name), n) == 0]
-    return ", ".join(devices) or "a driver, but no usable device"
+    count, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(100)
+    names = []
+    if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+        for n in range(count.value):
+            if (driver.cuDeviceGet(ctypes.byref(device), n), driver.cuDeviceGetName(name, len(name), device)) == (0, 0):
+                names.append(name.value.decode(errors="replace"))
+    return ", ".join(names) or "a driver, but no usable device"
 
 
 def _holds_features(path: Path) -> bool:

@@ -435,6 +435,34 @@ def test_info_of_the_machine(folder, capsys):
     assert re.search(r", [0-9]+ files, [0-9.]+ MB$", lines["kernel cache"])
 
 
+class FakeDriver:
+    """What the CUDA driver answers where there are two devices."""
+
+    def cuInit(self, flags):
+        return 0
+
+    def cuDeviceGetCount(self, count):
+        count._obj.value = 2
+        return 0
+
+    def cuDeviceGet(self, device, ordinal):
+        device._obj.value = 10 + ordinal
+        return 0
+
+    def cuDeviceGetName(self, name, length, device):
+        name.value = f"Device {device.value}".encode()
+        return 0
+
+
+def test_info_names_the_cuda_devices(capsys, monkeypatch):
+    monkeypatch.setattr("ctypes.CDLL", lambda name: FakeDriver())
+    assert main(["info"]) == 0
+    assert table(capsys.readouterr().out)["CUDA"] == "Device 10, Device 11"
+    monkeypatch.setattr(FakeDriver, "cuInit", lambda self, flags: 100)
+    assert main(["info"]) == 0
+    assert table(capsys.readouterr().out)["CUDA"] == "a driver, but no usable device"
+
+
 def test_info_compiles(capsys, monkeypatch):
     calls = []
     monkeypatch.setattr(idt.pipeline, "compile_kernels", lambda: calls.append(1))
