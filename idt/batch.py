@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from idt.errors import FormatError, IdtError, OutputError, ParameterError, VideoError
 from idt.output import prepared, writing
-from idt.params import Params
+from idt.params import DESCRIPTORS, Params
 from idt.video import IMAGE_SUFFIXES, identity
 
 Paths: TypeAlias = str | os.PathLike[str]
@@ -155,15 +155,17 @@ def extract_videos(inputs: Paths | Iterable[Paths], output: Paths, params: Param
     Raises
     ------
     ParameterError, VideoError
-        Before any work, see `work_list`.
+        Before any work, see `work_list`; text needs all descriptors.
     OutputError
         The output folder cannot be made.
     """
     params = params or Params()
+    if text and params.descriptors != DESCRIPTORS:
+        raise ParameterError(f"descriptors is {', '.join(params.descriptors)}: rows of text need all of them.")
     jobs = work_list(inputs, output, suffix=".txt" if text else ".npz", boxes=boxes, homographies=homographies)
     with writing(output):
         if Path(output).exists() and not Path(output).is_dir():
-            raise OutputError(f"{os.fspath(output)} is not a folder: the output of many videos is one.")
+            raise OutputError(f"{os.fspath(output)} is not a folder: give the folder that the files go to.")
         Path(output).mkdir(parents=True, exist_ok=True)
     numbers = {job.output: n for n, job in enumerate(jobs, 1)}
 
@@ -277,7 +279,7 @@ def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
         return False
     now, then = identity(job.source, content=False), meta.get("video") or {}
     unchanged = (now["size"], now["mtime_ns"]) == (then.get("size"), then.get("mtime_ns"))
-    sha256 = then["sha256"] if unchanged and not verify else identity(job.source)["sha256"]
+    sha256 = then.get("sha256") if unchanged and not verify else identity(job.source)["sha256"]
     inputs = {"homographies": _sha256(job.homographies), "boxes": _sha256(job.boxes)}
     return bool(meta.get("key") == key(sha256, params, inputs))
 
@@ -319,7 +321,8 @@ def _extract_text(job: Job, params: Params, progress: Callable[[int, int | None,
     from idt.text import write_text
 
     # Column 10 of a row needs the number of frames, which is known at the end: the rows wait in a features file.
-    with tempfile.TemporaryDirectory(prefix=".idt-", dir=prepared(job.output).parent) as folder:
+    near = prepared(job.output).parent
+    with writing(job.output), tempfile.TemporaryDirectory(prefix=".idt-", dir=near) as folder:
         whole = Job(job.source, Path(folder) / "features.npz", job.boxes, job.homographies)
         meta = _extract(whole, params, progress, threads)
         write_text(Features.load(whole.output), job.output)
