@@ -119,9 +119,8 @@ def homography(source: FloatArray, target: FloatArray, params: Params) -> Homogr
         return None
     found, inliers = _homography(np.ascontiguousarray(source, np.float64), np.ascontiguousarray(target, np.float64),
                                  params.ransac_threshold)
-    if inliers <= params.min_inliers or not np.isfinite(found).all():
-        return None
-    return found
+    found /= found[2, 2]
+    return found if inliers > params.min_inliers and np.isfinite(found).all() else None
 
 
 def warp(previous: ByteArray, current: ByteArray, h: Homography) -> ByteArray:
@@ -149,26 +148,30 @@ def _peaks(eigenvalues, mask, everywhere, threshold):
     """Return x, y of every local maximum above the threshold, inside the mask and off the image border."""
     h, w = eigenvalues.shape
     column = np.empty(w, np.float32)
-    peak = np.empty(w, np.uint8)
-    out = np.empty((1024, 2), np.int64)
-    n = 0
+    peak = np.zeros((h, w), np.uint8)
+    count = 0
     for y in range(1, h - 1):
         a, b, c = eigenvalues[y - 1], eigenvalues[y], eigenvalues[y + 1]
         for x in range(np.uint64(w)):
             v = a[x] if a[x] > b[x] else b[x]
             column[x] = v if v > c[x] else c[x]
         left, right = column, column[2:]
-        middle, values, found = column[1:], b[1:], peak[1:]
+        middle, values, found = column[1:], b[1:], peak[y][1:]
         for x in range(np.uint64(w - 2)):
             v = values[x]
             found[x] = (v > threshold) & (v >= left[x]) & (v >= middle[x]) & (v >= right[x])
         for x in range(1, w - 1):
-            if peak[x] and (everywhere or mask[y, x] != 0):
-                if n == len(out):
-                    out = np.concatenate((out, np.empty_like(out)))
+            if not everywhere and mask[y, x] == 0:
+                peak[y, x] = 0
+            count += peak[y, x]
+    out = np.empty((count, 2), np.int64)
+    n = 0
+    for y in range(1, h - 1):
+        for x in range(1, w - 1):
+            if peak[y, x]:
                 out[n, 0], out[n, 1] = x, y
                 n += 1
-    return out[:n]
+    return out
 
 
 @_jit
@@ -225,7 +228,8 @@ def _homography(source, target, threshold):
         count = _count_inliers(p, q, h, limit)
         if count > most:
             most = count
-            best[:] = h
+            for k in range(8):
+                best[k] = h[k]
             miss = 1.0 - (count / n) ** 4
             if miss < 1e-9:
                 break
@@ -233,12 +237,14 @@ def _homography(source, target, threshold):
     for _ in range(_REFITS if most > 0 else 0):
         _refine(p, q, best, limit, system)
         most = _count_inliers(p, q, best, limit)
-    full = np.append(best, 1.0).reshape(3, 3)
+    full = np.empty((3, 3))
+    for k in range(8):
+        full[k // 3, k % 3] = best[k]
+    full[2, 2] = 1.0
     from_q = np.zeros((3, 3))
     from_q[0, 0] = from_q[1, 1] = 1.0 / to_q[0, 0]
     from_q[0, 2], from_q[1, 2], from_q[2, 2] = -to_q[0, 2] / to_q[0, 0], -to_q[1, 2] / to_q[1, 1], 1.0
-    out = _product(_product(from_q, full), to_p)
-    return out / out[2, 2], most
+    return _product(_product(from_q, full), to_p), most
 
 
 @_jit
@@ -255,8 +261,12 @@ def _product(a, b):
 def _normalised(points):
     """Return the points as two rows, centred and scaled to mean distance sqrt(2), and the matrix that does it."""
     n = len(points)
-    x, y = points[:, 0].mean(), points[:, 1].mean()
-    spread = 0.0
+    x, y, spread = 0.0, 0.0, 0.0
+    for i in range(n):
+        x += points[i, 0]
+        y += points[i, 1]
+    x /= n
+    y /= n
     for i in range(n):
         spread += np.sqrt((points[i, 0] - x) ** 2 + (points[i, 1] - y) ** 2)
     scale = np.sqrt(2.0) * n / spread if spread > 0 else 1.0
@@ -287,7 +297,8 @@ def _through_four(p, q, draw, system, h):
     for i in range(4):
         x, y, u, v = p[0, draw[i]], p[1, draw[i]], q[0, draw[i]], q[1, draw[i]]
         for row, shift, value in ((2 * i, 0, u), (2 * i + 1, 3, v)):
-            system[row] = 0.0
+            for k in range(9):
+                system[row, k] = 0.0
             system[row, shift], system[row, shift + 1], system[row, shift + 2] = x, y, 1.0
             system[row, 6], system[row, 7], system[row, 8] = -x * value, -y * value, value
     return _eliminate(system, h)
@@ -332,13 +343,16 @@ def _count_inliers(p, q, h, limit):
 @_jit
 def _refine(p, q, h, limit, system):
     """Minimise the squared distances of the inliers of `h`, which stay the same, by Gauss-Newton steps."""
-    inside = np.empty(p.shape[1], np.bool_)
-    for i in range(len(inside)):
+    near = np.empty((4, p.shape[1]))
+    n = 0
+    for i in range(p.shape[1]):
         w = 1.0 / (h[6] * p[0, i] + h[7] * p[1, i] + 1.0)
         du = (h[0] * p[0, i] + h[1] * p[1, i] + h[2]) * w - q[0, i]
         dv = (h[3] * p[0, i] + h[4] * p[1, i] + h[5]) * w - q[1, i]
-        inside[i] = du * du + dv * dv <= limit
-    x, y, u, v = p[0][inside], p[1][inside], q[0][inside], q[1][inside]
+        if du * du + dv * dv <= limit:
+            near[0, n], near[1, n], near[2, n], near[3, n] = p[0, i], p[1, i], q[0, i], q[1, i]
+            n += 1
+    x, y, u, v = near[0, :n], near[1, :n], near[2, :n], near[3, :n]
     step, trial = np.empty(8), np.empty(8)
     cost = _normal_equations(x, y, u, v, h, system)
     for _ in range(_REFINEMENTS):
@@ -349,7 +363,8 @@ def _refine(p, q, h, limit, system):
         lower = _normal_equations(x, y, u, v, trial, system)
         if not lower < cost:
             return
-        h[:] = trial
+        for k in range(8):
+            h[k] = trial[k]
         if cost - lower < 1e-9 * cost:
             return
         cost = lower
@@ -404,7 +419,9 @@ def _normal_equations(x, y, u, v, h, system):
         evc += ev * c
         ea -= e * a
         eb -= e * b
-    system[:, :] = 0.0
+    for i in range(8):
+        for j in range(9):
+            system[i, j] = 0.0
     for k in (0, 3):
         system[k, k], system[k, k + 1], system[k, k + 2] = aa, ab, ac
         system[k + 1, k + 1], system[k + 1, k + 2], system[k + 2, k + 2] = bb, bc, cc
