@@ -181,6 +181,38 @@ def test_homography_of_matches(rng, n, outliers, noise, limit):
     assert corner_error(found, truth) < limit
 
 
+@pytest.mark.parametrize("outliers", [0.0, 0.3, 0.6, 0.75])
+def test_homography_is_as_good_as_that_of_opencv(outliers):
+    """With the wrong matches spread over the frame and the right ones 0.3 px off, over several draws."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        truth, source, target = agreeing(rng, 600, noise=0.3)
+        wrong = rng.uniform(size=600) < outliers
+        target[wrong] = rng.uniform(0, (160, 120), (wrong.sum(), 2))
+        found = homography(source, target, Params())
+        expected, _ = cv2.findHomography(source, target, cv2.RANSAC, 1.0, maxIters=2000, confidence=0.995)
+        assert corner_error(found, truth) < max(0.25, 1.2 * corner_error(expected, truth))
+        assert inliers(found, source, target) > 0.99 * inliers(expected, source, target)
+
+
+def inliers(h, source, target):
+    """Matches that `h` takes to within a pixel."""
+    return (np.hypot(*np.subtract(synthetic.map_points(h, *source.T.astype(float)), target.T)) <= 1).sum()
+
+
+def test_homography_of_very_many_matches():
+    """A first draw that hits next to nothing must not end the search; of 99000, 60 % are wrong."""
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        truth = synthetic.similarity(2, 1.01, (1900, 1000))
+        source = rng.uniform(0, (3840, 2160), (99_000, 2))
+        target = np.stack(synthetic.map_points(truth, *source.T), axis=1)
+        target[:60_000] = rng.uniform(0, (3840, 2160), (60_000, 2))
+        found = homography(source.astype(np.float32), target.astype(np.float32), Params())
+        assert found is not None
+        assert corner_error(found, truth, 3840, 2160) < 0.05
+
+
 def test_homography_needs_more_than_the_limits(rng):
     _, source, target = agreeing(rng, 60)
     assert homography(source[:50], target[:50], Params()) is None

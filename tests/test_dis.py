@@ -1,0 +1,71 @@
+"""flow.dis: OpenCV's solver at full resolution, reduced to every scale."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+import synthetic
+from idt.flow.dis import DIS
+from idt.flow.pyramid import reduce_flow, scale_factors, scale_sizes
+
+
+def solved(a, b):
+    height, width = a.shape
+    method = DIS(width, height, factors=scale_factors(width, height))
+    return method.solve(method.prepare(a), method.prepare(b))
+
+
+@pytest.mark.parametrize("size", [(32, 33), (67, 93), (32, 200), (121, 160)])
+def test_every_scale_is_the_reduced_full_resolution(size):
+    a, b = synthetic.turn(2, 1.03, frames=2, height=size[0], width=size[1]).frames
+    flows = solved(a, b)
+    full = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, None)
+    factors = scale_factors(*size[::-1])
+    sizes = scale_sizes(*size[::-1], factors)
+    assert [flow.shape for flow in flows] == [(*s, 2) for s in sizes]
+    np.testing.assert_array_equal(flows[0], full)
+    for flow, (height, width), factor in zip(flows, sizes, factors, strict=True):
+        assert flow.dtype == np.float32
+        np.testing.assert_array_equal(flow, reduce_flow(full, height, width, factor))
+
+
+@pytest.mark.parametrize(("clip", "limit"), [
+    (synthetic.pan((1.5, -0.75), frames=2), 0.15), (synthetic.pan((-6.25, 4.5), frames=2), 0.2),
+    (synthetic.turn(2, 1.03, frames=2), 0.15)])
+def test_known_motion(clip, limit):
+    """Median end-point error away from the sides, in px of each scale."""
+    for flow, factor in zip(solved(*clip.frames), scale_factors(96, 72), strict=True):
+        height, width = flow.shape[:2]
+        truth = reduce_flow(clip.flow[1], height, width, factor)
+        margin = round(12 / factor)
+        error = np.linalg.norm(flow - truth, axis=2)[margin:-margin, margin:-margin]
+        assert np.median(error) < limit / factor
+
+
+def test_equal_frames_do_not_move():
+    frame = synthetic.still(frames=1).frames[0]
+    assert np.abs(np.concatenate([flow.ravel() for flow in solved(frame, frame)])).max() < 1e-3
+
+
+def test_a_solver_does_not_remember():
+    frames = synthetic.pan((2.0, 1.0), frames=3).frames
+    method = DIS(96, 72, factors=scale_factors(96, 72))
+    first = method.solve(frames[0], frames[1])[0].copy()
+    method.solve(frames[1], frames[2])
+    np.testing.assert_array_equal(method.solve(frames[0], frames[1])[0], first)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 50), (12, 100)])
+def test_images_that_are_too_small_are_refused(shape):
+    """In a child, because OpenCV itself does not refuse some of these and writes out of bounds."""
+    program = ("import numpy as np; from idt.flow import compute; "
+               f"compute(*np.random.default_rng(0).integers(0, 256, (2, *{shape}), np.uint8), method='dis')")
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert child.returncode == 1
+    assert "idt.errors.ParameterError" in child.stderr
+    assert f"{shape[1]}x{shape[0]}" in child.stderr or str(shape) in child.stderr
