@@ -279,7 +279,7 @@ def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
         return False
     now, then = identity(job.source, content=False), meta.get("video") or {}
     unchanged = (now["size"], now["mtime_ns"]) == (then.get("size"), then.get("mtime_ns"))
-    sha256 = then.get("sha256") if unchanged and not verify else identity(job.source)["sha256"]
+    sha256 = str(then.get("sha256")) if unchanged and not verify else identity(job.source)["sha256"]
     inputs = {"homographies": _sha256(job.homographies), "boxes": _sha256(job.boxes)}
     return bool(meta.get("key") == key(sha256, params, inputs))
 
