@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -60,12 +62,36 @@ def test_a_solver_does_not_remember():
     np.testing.assert_array_equal(method.solve(frames[0], frames[1])[0], first)
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (9, 50), (12, 100)])
+# In children, because OpenCV itself refuses neither of these and writes out of bounds
+
+
+def child(program):
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (9, 50), (15, 64)])
 def test_images_that_are_too_small_are_refused(shape):
-    """In a child, because OpenCV itself does not refuse some of these and writes out of bounds."""
-    program = ("import numpy as np; from idt.flow import compute; "
-               f"compute(*np.random.default_rng(0).integers(0, 256, (2, *{shape}), np.uint8), method='dis')")
-    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert child.returncode == 1
-    assert "idt.errors.ParameterError" in child.stderr
-    assert f"{shape[1]}x{shape[0]}" in child.stderr or str(shape) in child.stderr
+    result = child(f"""
+        import numpy as np
+        from idt.flow import compute
+        compute(*np.random.default_rng(0).integers(0, 256, (2, *{shape}), np.uint8), method="dis")
+    """)
+    assert result.returncode == 1
+    assert "idt.errors.ParameterError" in result.stderr
+    assert f"{shape[1]}x{shape[0]}" in result.stderr or str(shape) in result.stderr
+
+
+def test_the_two_stages_of_the_extraction_may_solve_at_once():
+    result = child(f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import synthetic
+        from idt import Params, extract
+        clip = synthetic.moving_square(camera=synthetic.translation(-1.25, 0.5), frames=16, height=96, width=128)
+        one, two, again = (extract(clip.frames, Params(length=5, flow="dis"), threads=n) for n in (1, 2, 2))
+        assert len(one) > 10
+        for name, values in one.arrays().items():
+            for other in (two, again):
+                assert values.tobytes() == getattr(other, name).tobytes(), name
+    """)
+    assert result.returncode == 0, result.stderr

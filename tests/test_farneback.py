@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -110,6 +112,17 @@ def test_a_square_moves_and_its_background_does_not():
     inside = flow[rows[0] + 8:rows[-1] - 7, columns[0] + 8:columns[-1] - 7]
     assert np.abs(np.median(inside, (0, 1)) - (3, -2)).max() < 0.05
     assert np.abs(flow[8:-8, 8:columns[0] - 16]).max() < 0.05
+
+
+def test_two_threads_may_solve_at_once():
+    """As the two stages of the extraction do."""
+    frames = synthetic.turn(1.0, frames=6, height=96, width=128).frames
+    method = Farneback(128, 96, factors=scale_factors(128, 96))
+    prepared = [method.prepare(frame) for frame in frames]
+    pairs = [(a, b) for a in prepared for b in prepared]
+    one_by_one = [method.solve(a, b)[0] for a, b in pairs]
+    with ThreadPoolExecutor(2) as pool:
+        np.testing.assert_array_equal(list(pool.map(lambda pair: method.solve(*pair)[0], pairs)), one_by_one)
 
 
 # The steps, which the whole shows only together

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 
@@ -44,19 +42,6 @@ def test_every_method_solves_prepared_images_at_every_scale(name, frames):
     for found, expected in ((method.solve(b, c), second), (method.solve(a, b), first)):
         for x, y in zip(found, expected, strict=True):
             np.testing.assert_array_equal(x, y)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_two_threads_may_solve_at_once(name):
-    """As the two stages of the extraction do."""
-    frames = synthetic.turn(1.0, frames=6, height=96, width=128).frames
-    method = method_for(name)(128, 96, factors=scale_factors(128, 96))
-    prepared = [method.prepare(frame) for frame in frames]
-    pairs = [(a, b) for a in prepared for b in prepared]
-    one_by_one = [method.solve(a, b)[0] for a, b in pairs]
-    with ThreadPoolExecutor(2) as pool:
-        together = list(pool.map(lambda pair: method.solve(*pair)[0], pairs))
-    np.testing.assert_array_equal(together, one_by_one)
 
 
 @pytest.mark.parametrize("name", METHODS)
