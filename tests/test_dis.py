@@ -88,7 +88,8 @@ def test_the_two_stages_of_the_extraction_may_solve_at_once():
         import synthetic
         from idt import Params, extract
         clip = synthetic.moving_square(camera=synthetic.translation(-1.25, 0.5), frames=16, height=96, width=128)
-        one, two, again = (extract(clip.frames, Params(length=5, flow="dis", min_motion=0), threads=n) for n in (1, 2, 2))
+        params = Params(length=5, flow="dis", min_motion=0)
+        one, two, again = (extract(clip.frames, params, threads=n) for n in (1, 2, 2))
         assert len(one) > 10
         for name, values in one.arrays().items():
             for other in (two, again):
