@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ Array = npt.NDArray[Any]
 Path_ = str | os.PathLike[str]
 Progress = Callable[[int, int | None, int], None]
 T = TypeVar("T")
+
+_MANY_ROWS = 50_000  # about 100 MB: a frame of a large picture that ends more gives several chunks
 
 _log = logging.getLogger("idt")
 
@@ -92,7 +95,7 @@ def stream(
     Yields
     ------
     Features
-        The rows that ended on one frame, and `homographies` of the frames since the chunk before. The last chunk,
+        Rows that ended on one frame, and `homographies` of the frames since the chunk before. The last chunk,
         which may have no rows, carries the whole meta. `position` t is NaN, since the length of the video is not
         known yet; `Features.concatenate` and `FeatureWriter` fill it in.
 
@@ -120,13 +123,11 @@ def stream(
         run = _Run(params, reader)
         steps = _steps(run, given, people)
         for step in _ahead(steps) if threads > 1 else steps:
-            chunk = run.advance(step, meta)
+            yield from run.advance(step, meta)
             if progress is not None:
                 progress(run.processed, _promised(reader, params), run.rows)
-            if chunk is not None:
-                yield chunk
         if reader.damaged:
-            _log.warning("%s: %d damaged frames were concealed by the decoder and used.", who["name"], reader.damaged)
+            _log.warning("%s: %s concealed by the decoder and used.", who["name"], _frames(reader.damaged, "damaged "))
         yield run.last({**meta, "video": {**who, "fps": reader.fps, "width": reader.width, "height": reader.height,
                                           "decoded_frames": reader.decoded, "damaged_frames": reader.damaged},
                         "span": {"first": params.start, "last": run.index,
@@ -183,35 +184,36 @@ class _Run:
         self._tracks = [Tracks(h, w, s, p) for (h, w), s in zip(self.sizes, self._factors, strict=True)]
         self.flow = method_for(p.flow)(width, height, factors=self._factors)
 
-    def advance(self, step: _Step, meta: dict[str, Any]) -> Features | None:
-        """Describe and advance the tracks, start new ones, and return the rows that ended, if any."""
+    def advance(self, step: _Step, meta: dict[str, Any]) -> Iterator[Features]:
+        """Describe and advance the tracks, start new ones, and yield the rows that ended, in chunks when many."""
         p, current = self.params, step.current
-        identities = current.index - self.index - 1
-        self._pending.extend([np.eye(3)] * identities)
+        self._pending.extend([np.eye(3)] * (current.index - self.index - 1))
         self._pending.append(np.eye(3) if step.homography is None else step.homography)
         self.index = current.index
-        finished: list[Finished] = []
+        finished: list[tuple[np.float32, Finished]] = []
         if step.previous is not None and step.flows is not None:
             moves = step.flows
             if p.camera:
-                h = np.eye(3) if step.homography is None else step.homography
-                stabilised = camera.warp(step.previous.greys[0], current.greys[0], h)
+                stabilised = camera.warp(step.previous.greys[0], current.greys[0], self._pending[-1])
                 self._stabilised = self.flow.prepare(stabilised, out=self._stabilised)
                 moves = self._moves = self.flow.solve(step.previous.prepared, self._stabilised, out=self._moves)
-            for tracks, grey, flow, move in zip(self._tracks, step.previous.greys, step.flows, moves, strict=True):
+            for scale, tracks, grey, flow, move in zip(self._factors, self._tracks, step.previous.greys, step.flows,
+                                                       moves, strict=True):
                 tracks.describe(grey, move)
-                finished.append(tracks.advance(flow, move))
+                finished.append((scale, tracks.advance(flow, move)))
+                if sum(len(f) for _, f in finished) > _MANY_ROWS:
+                    yield self._chunk(finished, current.index, current.time_s, meta)
+                    finished = []
         if self.processed % p.resample == 0:
             for tracks, values in zip(self._tracks, current.eigenvalues, strict=True):
                 tracks.start(sampling.new_points(values, tracks.positions(), stride=p.stride, quality=p.quality))
         self.processed += 1
-        if not any(map(len, finished)):
-            return None
-        return self._chunk(finished, self._factors, current.index, current.time_s, meta)
+        if any(len(f) for _, f in finished):
+            yield self._chunk(finished, current.index, current.time_s, meta)
 
     def last(self, meta: dict[str, Any]) -> Features:
         """Return the chunk that closes the stream."""
-        return self._chunk([no_tracks(self.params)], np.ones(1, np.float32), self.index, np.nan, meta)
+        return self._chunk([(np.float32(1), no_tracks(self.params))], self.index, np.nan, meta)
 
     def reason(self) -> str | None:
         """Return why there are no rows, or None when there are."""
@@ -222,17 +224,17 @@ class _Run:
             return (f"too small: the frames are {reader.width}x{reader.height} pixels, the shorter side must be at "
                     f"least the patch ({p.patch})")
         if self.processed < p.length + 1:
-            return (f"too short: {self.processed} frames were processed, a trajectory of length {p.length} needs "
+            return (f"too short: {_frames(self.processed)} processed, a trajectory of length {p.length} needs "
                     f"{p.length + 1}")
         return "still: no track moved enough (or without sudden jumps) to be a trajectory"
 
-    def _chunk(self, finished: list[Finished], scales: Array, index: int, time_s: float, meta: dict[str, Any]
+    def _chunk(self, finished: list[tuple[np.float32, Finished]], index: int, time_s: float, meta: dict[str, Any]
                ) -> Features:
-        """Return the rows of the given parts, one for each scale factor, and the homographies that are pending."""
+        """Return the rows of the given scale factors and tracks, and the homographies that are pending."""
         p, reader = self.params, self.reader
-        scale = np.repeat(scales, [len(f) for f in finished])
+        scale = np.repeat(np.array([s for s, _ in finished], np.float32), [len(f) for _, f in finished])
         mean, std, length, trajectory, points, described = (
-            np.concatenate([getattr(f, name) for f in finished])
+            np.concatenate([getattr(f, name) for _, f in finished])
             for name in ("mean", "std", "length", "trajectory", "points", "described"))
         n = len(scale)
         self.rows += n
@@ -312,8 +314,10 @@ class _People:
             if index >= len(self._boxes):
                 raise FormatError(f"{self._name} has {len(self._boxes)} frames and no line {len(self._boxes) + 1}, but "
                                   f"the video has a frame {index}: give one line for every decoded frame.")
-            scale = reader.scale or (1.0, 1.0)
-            boxes: Boxes = np.asarray(self._boxes[index], np.float64) * np.array([*scale, *scale])
+            boxes: Boxes = np.asarray(self._boxes[index], np.float64)
+            boxes = boxes if boxes.size else np.empty((0, 4))
+            if reader.scale is not None and boxes.shape[-1] == 4:  # another shape is refused by the mask
+                boxes = boxes * np.array([*reader.scale, *reader.scale])
         elif self._detector is not None:
             boxes = self._detector.detect(grey, n)
         else:
@@ -329,6 +333,10 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
         while (item := coming.result()) is not end:
             coming = pool.submit(next, items, end)
             yield item  # type: ignore[misc]
+
+
+def _frames(number: int, kind: str = "") -> str:
+    return f"1 {kind}frame was" if number == 1 else f"{number} {kind}frames were"
 
 
 def _promised(reader: FrameReader, params: Params) -> int | None:
@@ -348,11 +356,12 @@ def _read_homographies(given: Path_ | Array | None) -> Array | None:
     if isinstance(given, (str, os.PathLike)):
         name = os.fspath(given)
         try:
-            array = np.load(given, allow_pickle=False)
-            if isinstance(array, np.lib.npyio.NpzFile):
-                with array as members:
-                    array = members["homographies"]
-        except (OSError, ValueError, KeyError, EOFError) as error:
+            with open(given, "rb") as file:
+                array = np.load(file, allow_pickle=False)
+                if isinstance(array, np.lib.npyio.NpzFile):
+                    with array as members:
+                        array = members["homographies"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise FormatError(f"{name}: no homographies can be read from it ({error}); it must be an .npz with an "
                               "array named homographies, or an .npy.") from error
     array = np.asarray(array)
@@ -371,9 +380,12 @@ def _digest(given: Path_ | Array | Sequence[Array] | None) -> str | None:
             return hashlib.sha256(Path(given).read_bytes()).hexdigest()
         except OSError as error:
             raise FormatError(f"{os.fspath(given)}: cannot be read ({error.strerror}).") from error
+    if isinstance(given, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(given, np.float64).data).hexdigest()
     digest = hashlib.sha256()
     for array in given:
-        digest.update(np.ascontiguousarray(array, np.float64).tobytes())
+        numbers = np.asarray(array, np.float64)
+        digest.update(repr(numbers.shape).encode() + numbers.tobytes())
     return digest.hexdigest()
 
 

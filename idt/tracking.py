@@ -81,7 +81,7 @@ class Tracks:
         """Begin a track at each of the points (n, 2), pixels of the scale."""
         n = len(points)
         if n > len(self._free):
-            self._grow(max(n, len(self._order) // 2, 256))
+            self._grow(max(n - len(self._free), len(self._order) // 4, 256))
         slots = self._free[len(self._free) - n:]
         self._free = self._free[: len(self._free) - n]
         self._points[slots, 0] = points

@@ -40,16 +40,16 @@ class Refused:
 
 NO_VIDEO = Refused("not a video, or cut off or damaged (")  # and what the decoder says
 STILL = "still: no track moved enough (or without sudden jumps) to be a trajectory"
-SHORT = "too short: {} frames were processed, a trajectory of length 15 needs 16"
+SHORT = "too short: {} processed, a trajectory of length 15 needs 16"
 SMALL = "too small: the frames are {} pixels, the shorter side must be at least the patch (32)"
 
 OUTCOMES: dict[str, Rows | Nothing | Refused] = {
     "audio_only.mp4": Refused("there is no video in it (streams: audio)."),
     "const_black.mp4": Nothing(50, STILL),
     "corrupt_bytes.avi": Rows(240, range(20, 61)),  # how many, depends on the version of the decoder
-    "frames_01.mp4": Nothing(1, SHORT.format(1)),
-    "frames_14.mp4": Nothing(14, SHORT.format(14)),
-    "frames_15.mp4": Nothing(15, SHORT.format(15)),
+    "frames_01.mp4": Nothing(1, SHORT.format("1 frame was")),
+    "frames_14.mp4": Nothing(14, SHORT.format("14 frames were")),
+    "frames_15.mp4": Nothing(15, SHORT.format("15 frames were")),
     "frames_16.mp4": Rows(16),
     "frames_17.mp4": Rows(17),
     "frozen_still.mp4": Nothing(50, STILL),
@@ -95,7 +95,9 @@ def test_what_decodes_is_processed(data: Path, caplog: pytest.LogCaptureFixture,
     assert all(np.isfinite(array).all() for array in features.arrays().values())
     assert (features.position >= 0).all()
     assert (features.position < 1).all()
-    said = [f"{name}: {video['damaged_frames']} damaged frames were concealed by the decoder and used."]
+    count = video["damaged_frames"]
+    damaged = "1 damaged frame was" if count == 1 else f"{count} damaged frames were"
+    said = [f"{name}: {damaged} concealed by the decoder and used."]
     assert [record.getMessage() for record in caplog.records] == (said if video["damaged_frames"] else [])
 
 
@@ -141,9 +143,10 @@ def test_a_mixed_folder_at_the_command_line(data: Path, tmp_path: Path, monkeypa
     errors = sorted(line for line in lines if line.startswith("idt: videos/"))
     for line, name in zip(errors, bad, strict=True):
         assert line.startswith(f"idt: videos/{name}: {OUTCOMES[name].message}")
-    warning = "idt: warning: truncated_half.avi: 1 damaged frames were concealed by the decoder and used."
+    warning = "idt: warning: truncated_half.avi: 1 damaged frame was concealed by the decoder and used."
     assert lines.count(warning) == 1
-    assert any(line.startswith(f"videos/frames_14.mp4: 0 trajectories ({SHORT.format(14)}), ") for line in lines)
+    short = f"videos/frames_14.mp4: 0 trajectories ({SHORT.format('14 frames were')}), "
+    assert any(line.startswith(short) for line in lines)
     assert lines[-1] == "3 done, 5 failed; the files are in features"
     assert len(lines) == len(good) + len(bad) + 2
 
