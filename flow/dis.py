@@ -9,7 +9,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from idt.errors import ParameterError
 from idt.flow.pyramid import ByteArray, FloatArray, reduce_flow, scale_sizes
+
+_SHORTEST = 16  # pixels; OpenCV's solver reads outside smaller images
 
 
 class DIS:
@@ -21,12 +24,19 @@ class DIS:
         Size of the images, pixels.
     factors : ndarray, shape (S,), float32
         Scale factors, finest first, as `idt.flow.pyramid.scale_factors` gives them.
+
+    Raises
+    ------
+    ParameterError
+        The images are smaller than OpenCV's solver can bear.
     """
 
     def __init__(self, width: int, height: int, *, factors: FloatArray) -> None:
+        if min(width, height) < _SHORTEST:
+            raise ParameterError(f"The images are {width}x{height} pixels: DIS needs at least {_SHORTEST} pixels on "
+                                 "each side; enlarge them or use farneback.")
         self._factors = factors
         self._sizes = scale_sizes(width, height, factors)
-        self._solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def prepare(self, grey: ByteArray, *, out: ByteArray | None = None) -> ByteArray:
         """Return the image itself: this method shares nothing between pairs."""
@@ -40,5 +50,7 @@ class DIS:
         list of ndarray, shape (h, w, 2), float32
             x then y, in pixels of that scale.
         """
-        flow = np.ascontiguousarray(self._solver.calc(a, b, None), np.float32)
+        # A solver keeps state between its steps, so one each: pairs may be solved in several threads at a time.
+        solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        flow = np.ascontiguousarray(solver.calc(a, b, None), np.float32)
         return [reduce_flow(flow, h, w, s) for (h, w), s in zip(self._sizes, self._factors, strict=True)]

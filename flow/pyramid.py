@@ -99,11 +99,7 @@ def _positions(size, new):
         p = np.float32((i + 0.5) * ratio - 0.5)
         j = int(np.floor(p))
         f = p - np.float32(j)
-        if j < 0:
-            j, f = 0, np.float32(0.0)
-        if j >= size - 1:
-            j, f = size - 1, np.float32(0.0)
-        left[i], right[i] = j, min(j + 1, size - 1)
+        left[i], right[i] = max(j, 0), min(j + 1, size - 1)
         weight[i] = np.int32(np.rint(f * np.float32(2048.0)))
     return left, right, weight
 

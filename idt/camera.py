@@ -16,6 +16,7 @@ FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 Homography = npt.NDArray[np.float64]
 
+_KEY_POINTS = 1000
 _RANSAC_ITERATIONS = 2000
 _CONFIDENCE = 0.995
 _REFINEMENTS = 10
@@ -65,6 +66,8 @@ def flow_matches(corners: FloatArray, flow: FloatArray) -> tuple[FloatArray, Flo
 class KeyPoints:
     """Key-point matches between consecutive frames: ORB, AKAZE or SIFT, nearest descriptor within a window.
 
+    The 1000 strongest key points of a frame are used.
+
     Parameters
     ----------
     method : {"orb", "akaze", "sift"}
@@ -74,9 +77,9 @@ class KeyPoints:
 
     def __init__(self, method: str, *, window: float) -> None:
         makers: dict[str, Callable[[], Any]] = {
-            "orb": lambda: cv2.ORB_create(nfeatures=500),
+            "orb": lambda: cv2.ORB_create(nfeatures=_KEY_POINTS),
             "akaze": lambda: (cv2.AKAZE_create if hasattr(cv2, "AKAZE_create") else cv2.xfeatures2d.AKAZE_create)(),
-            "sift": lambda: cv2.SIFT_create(nfeatures=1000),
+            "sift": lambda: cv2.SIFT_create(nfeatures=_KEY_POINTS),
         }
         self._detector = makers[method]()
         self._matcher = cv2.BFMatcher(cv2.NORM_L2 if method == "sift" else cv2.NORM_HAMMING)
@@ -86,7 +89,10 @@ class KeyPoints:
     def matches(self, grey: ByteArray, mask: ByteArray | None) -> tuple[FloatArray, FloatArray]:
         """Return positions (n, 2) in the frame of the last call and in `grey`; every point of `grey` matches once."""
         found, descriptors = self._detector.detectAndCompute(grey, mask)
-        points = np.array([p.pt for p in found], np.float32).reshape(-1, 2)
+        # AKAZE knows no largest number, and large pictures have key points by the ten thousand
+        strongest = np.argsort([-p.response for p in found], kind="stable")[:_KEY_POINTS]
+        points = np.array([found[i].pt for i in strongest], np.float32).reshape(-1, 2)
+        descriptors = descriptors[strongest] if len(points) else None
         before, self._previous = self._previous, (points, descriptors)
         if before is None or not len(points) or not len(before[0]):
             return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
@@ -233,7 +239,8 @@ def _homography(source, target, threshold):
             miss = 1.0 - (count / n) ** 4
             if miss < 1e-9:
                 break
-            trials = min(trials, int(np.ceil(np.log(1.0 - _CONFIDENCE) / np.log(miss))))
+            if miss < 1.0:
+                trials = min(trials, int(np.ceil(np.log(1.0 - _CONFIDENCE) / np.log(miss))))
     for _ in range(_REFITS if most > 0 else 0):
         _refine(p, q, best, limit, system)
         most = _count_inliers(p, q, best, limit)

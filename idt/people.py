@@ -93,6 +93,8 @@ def person_mask(boxes: Boxes, shape: tuple[int, int]) -> NDArray[np.uint8]:
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ParameterError(f"The boxes have the shape {boxes.shape}: it must be (n, 4), one x1, y1, x2, y2 for each "
                              "person.")
+    if not np.isfinite(boxes).all():
+        raise ParameterError("The boxes hold a number that is not finite: give x1, y1, x2, y2 in pixels.")
     mask = np.ones(shape, np.uint8)
     height, width = shape
     low = np.clip(np.ceil(boxes[:, :2]), 0, (width, height)).astype(int)

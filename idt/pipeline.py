@@ -364,7 +364,10 @@ def _read_homographies(given: Path_ | Array | None) -> Array | None:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise FormatError(f"{name}: no homographies can be read from it ({error}); it must be an .npz with an "
                               "array named homographies, or an .npy.") from error
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        raise FormatError(f"{name} are lists of unequal lengths: it must be (T, 3, 3) finite numbers.") from error
     if array.ndim != 3 or array.shape[1:] != (3, 3) or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
         raise FormatError(f"{name}: homographies has shape {array.shape} and type {array.dtype}: it must be (T, 3, 3) "
                           "finite numbers, entry t for frame t.")
