@@ -36,11 +36,11 @@ def demo(*, output: Output = Path("idt-demo"), common: Annotated[Common, Paramet
     from idt.output import prepared
     from idt.params import Params
     from idt.pipeline import kernels_cached
-    from idt.view import _write_video, overlay
+    from idt.view import write_video, overlay
 
     source, drawn = output / "clip.mp4", output / "clip.trajectories.mp4"
     prepared(source)
-    _write_video(source, clip(), FPS)
+    write_video(source, clip(), FPS)
     compiled = "" if kernels_cached() else ", compilation included"
     began = time.perf_counter()
     path = extracted(str(source), output, Params(), common, threads=usable_cores())

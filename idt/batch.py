@@ -7,10 +7,13 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from idt.errors import FormatError, IdtError, OutputError, ParameterError, VideoError
 from idt.output import prepared, writing
@@ -280,7 +283,7 @@ def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
     now, then = identity(job.source, content=False), meta.get("video") or {}
     unchanged = (now["size"], now["mtime_ns"]) == (then.get("size"), then.get("mtime_ns"))
     sha256 = str(then.get("sha256")) if unchanged and not verify else identity(job.source)["sha256"]
-    inputs = {"homographies": _sha256(job.homographies), "boxes": _sha256(job.boxes)}
+    inputs = {"homographies": digest(job.homographies), "boxes": digest(job.boxes)}
     return bool(meta.get("key") == key(sha256, params, inputs))
 
 
@@ -307,6 +310,30 @@ def key(video: str, params: Params, inputs: Mapping[str, str | None]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def digest(given: Paths | NDArray[Any] | Sequence[NDArray[Any]] | None) -> str | None:
+    """Return the SHA-256 of a side input: of the bytes of a file, or of the numbers of arrays; None of None.
+
+    Raises
+    ------
+    FormatError
+        The file cannot be read.
+    """
+    if given is None:
+        return None
+    if isinstance(given, (str, os.PathLike)):
+        try:
+            return hashlib.sha256(Path(given).read_bytes()).hexdigest()
+        except OSError as error:
+            raise FormatError(f"{os.fspath(given)}: cannot be read ({error.strerror}).") from error
+    if isinstance(given, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(given, np.float64).data).hexdigest()
+    numbers = hashlib.sha256()
+    for array in given:
+        values = np.asarray(array, np.float64)
+        numbers.update(repr(values.shape).encode() + values.tobytes())
+    return numbers.hexdigest()
+
+
 def _extract(job: Job, params: Params, progress: Callable[[int, int | None, int], None], threads: int
              ) -> dict[str, Any]:
     from idt.pipeline import extract_file
@@ -327,15 +354,6 @@ def _extract_text(job: Job, params: Params, progress: Callable[[int, int | None,
         meta = _extract(whole, params, progress, threads)
         write_text(Features.load(whole.output), job.output)
     return meta
-
-
-def _sha256(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def _lines(entry: str) -> list[str]:

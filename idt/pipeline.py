@@ -8,14 +8,12 @@ With a second thread the first stage runs one frame ahead of the other.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -23,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from idt import __version__, camera, descriptors, sampling
-from idt.batch import ALGORITHM, key
+from idt.batch import ALGORITHM, digest, key
 from idt.errors import FormatError, ParameterError
 from idt.features import FORMAT, Features, FeatureWriter
 from idt.flow import method_for
@@ -112,7 +110,7 @@ def stream(
     given = _read_homographies(homographies)
     people = _People(params, boxes)
     who = identity(source)
-    inputs = {"homographies": _digest(homographies), "boxes": _digest(boxes)}
+    inputs = {"homographies": digest(homographies), "boxes": digest(boxes)}
     meta: dict[str, Any] = {
         "kind": "features", "format": FORMAT, "algorithm": ALGORITHM, "package": __version__,
         "params": params.to_dict(), "matches": list(params.matches) if params.camera and given is None else [],
@@ -372,24 +370,6 @@ def _read_homographies(given: Path_ | Array | None) -> Array | None:
         raise FormatError(f"{name}: homographies has shape {array.shape} and type {array.dtype}: it must be (T, 3, 3) "
                           "finite numbers, entry t for frame t.")
     return np.ascontiguousarray(array, np.float64)
-
-
-def _digest(given: Path_ | Array | Sequence[Array] | None) -> str | None:
-    """Return the SHA-256 of a side input: of the bytes of a file, or of the numbers of arrays."""
-    if given is None:
-        return None
-    if isinstance(given, (str, os.PathLike)):
-        try:
-            return hashlib.sha256(Path(given).read_bytes()).hexdigest()
-        except OSError as error:
-            raise FormatError(f"{os.fspath(given)}: cannot be read ({error.strerror}).") from error
-    if isinstance(given, np.ndarray):
-        return hashlib.sha256(np.ascontiguousarray(given, np.float64).data).hexdigest()
-    digest = hashlib.sha256()
-    for array in given:
-        numbers = np.asarray(array, np.float64)
-        digest.update(repr(numbers.shape).encode() + numbers.tobytes())
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager
