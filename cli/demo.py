@@ -36,7 +36,7 @@ def demo(*, output: Output = Path("idt-demo"), common: Annotated[Common, Paramet
     from idt.output import prepared
     from idt.params import Params
     from idt.pipeline import kernels_cached
-    from idt.view import write_video, overlay
+    from idt.view import overlay, write_video
 
     source, drawn = output / "clip.mp4", output / "clip.trajectories.mp4"
     prepared(source)
