@@ -176,3 +176,28 @@ def cell_of_integral_plain(integral, a, b, c, d, epsilon, out, k):
     """
     for i in range(8):
         out[k + i] = max((integral[d + i] - integral[c + i]) - (integral[b + i] - integral[a + i]), 0.0) + epsilon
+
+
+@intrinsic
+def prefetch(typingctx, array, row, count):
+    """Compile `prefetch_plain` to a hint for each cache line of the row."""
+    signature = types.void(array, row, count)
+
+    def codegen(context, builder, sig, args):
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+        hint = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        whole = context.make_array(sig.args[0])(context, builder, args[0])
+        width = builder.extract_value(whole.shape, 1)
+        start = builder.gep(whole.data, [builder.mul(args[1], width)])
+        step = args[2].type(16)
+        with cgutils.for_range(builder, builder.sdiv(builder.add(args[2], args[2].type(15)), step)) as loop:
+            line = builder.gep(start, [builder.mul(loop.index, step)])
+            builder.call(hint, [builder.bitcast(line, pointer), _I32(1), _I32(3), _I32(1)])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def prefetch_plain(array, row, count):
+    """Do nothing: say that the first `count` numbers of this row are used soon."""

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from idt.flow._simd import cell_of_integral, integrate_votes
+from idt.flow._simd import cell_of_integral, integrate_votes, prefetch
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -22,7 +22,7 @@ BINS = {"hog": 8, "hof": 9, "mbhx": 8, "mbhy": 8}
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
 _reassociating = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 
-SIMD_SOURCE = "59768e63375493ca"  # of _simd.py: an edit there must change this file, or Numba's cache would not notice
+SIMD_SOURCE = "180d75fc47672f0a"  # of _simd.py: an edit there must change this file, or Numba's cache would not notice
 
 _f = np.float32
 _ZERO, _ONE, _HALF = _f(0), _f(1), _f(0.5)
@@ -158,6 +158,9 @@ def _describe(grey, flow, points, sums, rows, use, patch, cells, epsilon, thresh
             following[i] = first[end]
             first[end] = i
     for y in range(h):
+        i = first[y + 1]
+        if i >= 0:
+            prefetch(sums, rows[i], sums.shape[1])
         for ahead in range(0 if y == 0 else y + 1, min(y + 2, h)):
             row, dx, dy = flow[ahead], planes[ahead % 3, 0], planes[ahead % 3, 1]
             for x in range(w):
@@ -175,6 +178,8 @@ def _describe(grey, flow, points, sums, rows, use, patch, cells, epsilon, thresh
                 still_below[x + 1] = still_above[x + 1] + run
         i = first[y + 1]
         while i >= 0:
+            if following[i] >= 0:  # sums lie far apart in memory: have the next ones fetched meanwhile
+                prefetch(sums, rows[following[i]], sums.shape[1])
             _read(ring, still_ring, y + 1 - reach, left[i], side, cells, use, epsilon, block, sums[rows[i]])
             i = following[i]
 

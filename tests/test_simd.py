@@ -36,6 +36,11 @@ def call_cell_of_integral(integral, a, b, c, d, epsilon, out, k):
     cell_of_integral(integral, a, b, c, d, epsilon, out, k)
 
 
+@numba.njit
+def call_prefetch(array, row, count):
+    prefetch(array, row, count)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(11)
@@ -91,6 +96,16 @@ def test_cell_of_integral(rng):
     assert np.isnan(found).sum() == 22
     assert (found[9:17] == np.float32(0.05)).any()  # a negative sum counts as zero
     assert (found[9:17] > 1).any()
+
+
+def test_prefetch_changes_nothing(rng):
+    array = rng.normal(size=(5, 33)).astype(np.float32)
+    found, expected = array.copy(), array.copy()
+    for row in range(5):
+        call_prefetch(found, row, 33)
+        _simd.prefetch_plain(expected, row, 33)
+    np.testing.assert_array_equal(found, array)
+    np.testing.assert_array_equal(expected, array)
 
 
 def users():
