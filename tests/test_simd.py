@@ -17,7 +17,8 @@ from idt.flow import _simd
 
 TWINS = sorted(name.removesuffix("_plain") for name in vars(_simd) if name.endswith("_plain"))
 
-blend_and_join, integrate_votes, cell_of_integral = _simd.blend_and_join, _simd.integrate_votes, _simd.cell_of_integral
+blend_and_join, integrate_votes = _simd.blend_and_join, _simd.integrate_votes
+cell_of_integral, prefetch = _simd.cell_of_integral, _simd.prefetch
 
 
 @numba.njit
