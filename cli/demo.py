@@ -43,7 +43,7 @@ def demo(*, output: Output = Path("idt-demo"), common: Annotated[Common, Paramet
     write_video(source, clip(), FPS)
     compiled = "" if kernels_cached() else ", compilation included"
     began = time.perf_counter()
-    path = extracted(str(source), output, Params(), common, threads=usable_cores())
+    path = extracted(str(source), output / "clip.mp4.npz", Params(), common, threads=usable_cores())
     duration = f"{time.perf_counter() - began:.1f} s{compiled}"
     features = Features.load(path)
     overlay(source, features, drawn)

@@ -51,7 +51,7 @@ def extract(
     verify
         Take a video for unchanged only when its content is, not by size and time stamp.
     """
-    from idt.batch import extract_videos, work_list
+    from idt.batch import extract_videos, require_all_descriptors, work_list
     from idt.cli.progress import Reporter, counted
     from idt.features import Features
     from idt.text import write_text
@@ -61,6 +61,7 @@ def extract(
         stdout = str(output) == "-"
         if stdout:
             # Column 10 of a row needs the number of frames, which is known at the end: the rows wait in a file.
+            require_all_descriptors(settings)
             output = Path(scratch)
             videos = len(work_list(inputs, output))
             if not text or videos != 1:

@@ -133,9 +133,10 @@ def _features(path: Path, features: Features) -> Lines:
     video, span = meta.get("video"), meta.get("span")
     if video:
         rate = f", {video['fps']:.2f} frames/s" if video["fps"] else ""
-        lines.append(("video", f"{video['name']}, {video['width']}x{video['height']}{rate}, "
+        size = f", {video['width']}x{video['height']}" if video["width"] else ""
+        lines.append(("video", f"{video['name']}{size}{rate}, "
                                f"{_frames(video['decoded_frames'], video['damaged_frames'])}"))
-    if span:
+    if span and span["frames"]:
         lines.append(("processed", f"frames {span['first']} to {span['last']}"))
     lines.append(("trajectories", f"{len(features)}{': ' + meta['reason'] if meta.get('reason') else ''}"))
     if meta.get("package"):

@@ -14,7 +14,7 @@ from cyclopts import Group, Parameter, Token
 from idt.errors import ParameterError
 from idt.params import Params, default_text, flag_name, limits_text
 
-METHOD = Group("Method", help="Every number of the method; docs/parameters.md tells where each comes from.", sort_key=9)
+METHOD = Group("Method", help="Every option of the method; docs/parameters.md tells where each comes from.", sort_key=9)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,8 @@ class Reporter:
                 self._bar.add_task("", total=progress.videos, rate="")
         frames, *videos = self._bar.task_ids
         if progress.frames == 0:
-            self._bar.reset(frames, description=_short(Path(progress.job.source).name), total=None, rate="")
+            self._bar.reset(frames, description=_short(Path(progress.job.source).name), rate="")
+            self._bar.tasks[0].total = None  # which `reset` would leave as it was
         else:
             speed = self._bar.tasks[0].speed
             rate = f"{speed:.1f} frames/s, " if speed else ""
@@ -101,17 +102,18 @@ class Reporter:
         return True
 
 
-def extracted(video: str, folder: Path, params: Params, common: Common, *, threads: int,
+def extracted(video: str, path: Path, params: Params, common: Common, *, threads: int,
               homographies: Path | None = None) -> Path:
-    """Extract one video into a folder and return the features file; an error is raised instead of reported."""
-    from idt.batch import extract_videos
+    """Extract one video into a features file and return its path; an error is raised instead of reported."""
+    from idt.batch import Job, Progress
+    from idt.pipeline import extract_file
 
+    job = Job(video, path, None, homographies)
     with Reporter(common) as reporter:
-        (outcome,) = extract_videos(video, folder, params, homographies=homographies, threads=threads, force=True,
-                                    progress=reporter.progress).outcomes
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome.job.output
+        reporter.progress(Progress(job, 1, 1))
+        extract_file(video, path, params, homographies=homographies, threads=threads,
+                     progress=lambda *state: reporter.progress(Progress(job, 1, 1, *state)))
+    return path
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

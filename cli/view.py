@@ -53,12 +53,15 @@ def view(
         raise ParameterError(f"output is {output}: its name must end in .mp4 (video) or .png (one frame).")
     cores = threads or usable_cores()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        path = features or extracted(video, Path(scratch, "features"), settings, common, threads=cores)
+        path = features or extracted(video, Path(scratch, "features.npz"), settings, common, threads=cores)
         tracks = Features.load(path)
         beneath = None
         if background:
             everything = dataclasses.replace(Params.from_dict(tracks.meta.get("params", {})), min_motion=0.0)
-            beneath = Features.load(extracted(video, Path(scratch, "background"), everything, common,
+            if not everything.camera:
+                raise ParameterError(f"{path} was extracted without camera-motion removal, so there is no background: "
+                                     "leave --background out.")
+            beneath = Features.load(extracted(video, Path(scratch, "background.npz"), everything, common,
                                               homographies=path, threads=cores))
         overlay(video, tracks, output, frame=frame, background=beneath)
     if not common.quiet:

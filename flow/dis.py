@@ -39,11 +39,11 @@ class DIS:
         self._sizes = scale_sizes(width, height, factors)
 
     def prepare(self, grey: ByteArray, *, out: ByteArray | None = None) -> ByteArray:
-        """Return the image itself: this method shares nothing between pairs."""
+        """Return the image itself: this method shares nothing between pairs, and has no use for `out`."""
         return grey
 
     def solve(self, a: ByteArray, b: ByteArray, *, out: list[FloatArray] | None = None) -> list[FloatArray]:
-        """Return the flow from `a` to `b` at every scale, finest first.
+        """Return the flow from `a` to `b` at every scale, finest first, in new memory whatever `out` is.
 
         Returns
         -------

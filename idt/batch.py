@@ -163,8 +163,8 @@ def extract_videos(inputs: Paths | Iterable[Paths], output: Paths, params: Param
         The output folder cannot be made.
     """
     params = params or Params()
-    if text and params.descriptors != DESCRIPTORS:
-        raise ParameterError(f"descriptors is {', '.join(params.descriptors)}: rows of text need all of them.")
+    if text:
+        require_all_descriptors(params)
     jobs = work_list(inputs, output, suffix=".txt" if text else ".npz", boxes=boxes, homographies=homographies)
     with writing(output):
         if Path(output).exists() and not Path(output).is_dir():
@@ -184,6 +184,12 @@ def extract_videos(inputs: Paths | Iterable[Paths], output: Paths, params: Param
         return not force and not text and is_done(job, params, verify=verify)
 
     return run(jobs, work, done=done, report=report)
+
+
+def require_all_descriptors(params: Params) -> None:
+    """Raise `ParameterError` when a descriptor is left out, without which there are no rows of text."""
+    if params.descriptors != DESCRIPTORS:
+        raise ParameterError(f"descriptors is {', '.join(params.descriptors)}: rows of text need all of them.")
 
 
 def run(jobs: Iterable[Job], work: Callable[[Job], dict[str, Any]], *, done: Callable[[Job], bool],
@@ -392,7 +398,8 @@ def _in_folder(folder: Path) -> list[tuple[str, Path]]:
         raise VideoError(f"{error.filename}: the folder cannot be read ({error.strerror}).") from error
 
     videos = []
-    for where, _, names in os.walk(folder, onerror=failed):
+    for where, folders, names in os.walk(folder, onerror=failed):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         suffixes = {name: Path(name).suffix.lower() for name in names if not name.startswith(".")}
         videos += [Path(where, name) for name, suffix in suffixes.items() if suffix in VIDEO_SUFFIXES]
         if where == os.fspath(folder) and not videos and IMAGE_SUFFIXES & set(suffixes.values()):

@@ -1,4 +1,4 @@
-"""Params: every number of improved dense trajectories, with unit, limits and source.
+"""Params: the numbers of improved dense trajectories, with unit, limits and source.
 
 ``python -m idt.params`` prints the page ``docs/parameters.md``.
 """
@@ -155,9 +155,10 @@ class Params:
             raise ParameterError(f"{path}: the parameter file is not TOML ({error}); "
                                  "it holds lines such as: stride = 5") from error
         try:
-            return cls.from_dict(values | overrides)
+            cls.from_dict(values)
         except ParameterError as error:
             raise ParameterError(f"{path}: {error}") from error
+        return cls.from_dict(values | overrides)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that are equal exactly when all fields are equal."""
@@ -235,7 +236,7 @@ def parameters_page() -> str:
     lines = [
         "# Parameters",
         "",
-        "Every number of the method: in the library `idt.Params(stride=8)`, on the command line `--stride 8`, in a",
+        "Every option of the method: in the library `idt.Params(stride=8)`, on the command line `--stride 8`, in a",
         "file for `--params` (TOML) `stride = 8`. Several values are given as `--descriptors hog,hof` and",
         "`descriptors = [\"hog\", \"hof\"]`. A value that is not allowed is an error that says what is.",
         "",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,7 @@ Progress = Callable[[int, int | None, int], None]
 T = TypeVar("T")
 
 _MANY_ROWS = 50_000  # about 100 MB: a frame of a large picture that ends more gives several chunks
+_MANY_FRAMES = 1000  # without a row: their homographies are handed on
 
 _log = logging.getLogger("idt")
 
@@ -68,7 +70,7 @@ def stream(
     source: Source, params: Params | None = None, *, homographies: Path_ | Array | None = None,
     boxes: Path_ | Sequence[Array] | None = None, progress: Progress | None = None, threads: int = 1,
 ) -> Iterator[Features]:
-    """Yield the improved dense trajectories of a video as they end, in one pass; memory does not grow with its length.
+    """Return an iterator over the improved dense trajectories of a video, as they end; its memory stays flat.
 
     Dense trajectories: Wang, Kläser, Schmid and Liu, IJCV 2013. Without camera motion: Wang and Schmid, ICCV 2013.
     The numbers are those of their program; where it is silent or odd, ``docs/method.md`` says what is done.
@@ -90,9 +92,9 @@ def stream(
     threads : int
         1, or more to let the two halves of the work overlap. The result is the same.
 
-    Yields
-    ------
-    Features
+    Returns
+    -------
+    iterator of Features
         Rows that ended on one frame, and `homographies` of the frames since the chunk before. The last chunk,
         which may have no rows, carries the whole meta. `position` t is NaN, since the length of the video is not
         known yet; `Features.concatenate` and `FeatureWriter` fill it in.
@@ -102,35 +104,51 @@ def stream(
     VideoError
         The video cannot be read or changes its size.
     ParameterError, FormatError
-        A parameter, box file or homographies file is unusable.
+        A parameter, box file or homographies file is unusable, or two inputs contradict each other.
     """
     params = params or Params()
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ParameterError(f"threads is {threads!r}: it must be an integer from 1.")
+    for name, value in (("homographies", homographies), ("boxes", boxes)):
+        if value is not None and not params.camera:
+            raise ParameterError(f"{name} are given, but camera is off: leave one of the two out.")
+    if boxes is not None and homographies is not None:
+        raise ParameterError("boxes are given with homographies, which leave nothing to estimate: leave one out.")
+    if boxes is not None and params.people != "none":
+        raise ParameterError(f"boxes are given, but people is {params.people}: leave one of the two out.")
     given = _read_homographies(homographies)
     people = _People(params, boxes)
     who = identity(source)
-    inputs = {"homographies": digest(homographies), "boxes": digest(boxes)}
+    inputs = {"homographies": digest(homographies),
+              "boxes": digest(boxes if isinstance(boxes, (str, os.PathLike)) else people.boxes)}
     meta: dict[str, Any] = {
         "kind": "features", "format": FORMAT, "algorithm": ALGORITHM, "package": __version__,
         "params": params.to_dict(), "matches": list(params.matches) if params.camera and given is None else [],
         "inputs": inputs, "key": key(who["sha256"], params, inputs),
     }
-    with _one_opencv_thread(), frames(source, start=params.start, end=params.end, step=params.step,
+    return _chunks(source, params, given, people, progress, threads, who, meta)
+
+
+def _chunks(
+    source: Source, params: Params, given: Array | None, people: _People, progress: Progress | None, threads: int,
+    who: dict[str, Any], meta: dict[str, Any],
+) -> Iterator[Features]:
+    with _OneOpenCVThread(), frames(source, start=params.start, end=params.end, step=params.step,
                                       short_side=params.short_side, threads=threads) as reader:
         run = _Run(params, reader)
         steps = _steps(run, given, people)
-        for step in _ahead(steps) if threads > 1 else steps:
-            yield from run.advance(step, meta)
-            if progress is not None:
-                progress(run.processed, _promised(reader, params), run.rows)
+        with contextlib.closing(_ahead(steps) if threads > 1 else steps) as coming:
+            for step in coming:
+                yield from run.advance(step, meta)
+                if progress is not None:
+                    progress(run.processed, _promised(reader, params), run.rows)
         if reader.damaged:
-            _log.warning("%s: %s concealed by the decoder and used.", who["name"], _frames(reader.damaged, "damaged "))
-        yield run.last({**meta, "video": {**who, "fps": reader.fps, "width": reader.width, "height": reader.height,
-                                          "decoded_frames": reader.decoded, "damaged_frames": reader.damaged},
-                        "span": {"first": params.start, "last": run.index,
-                                 "frames": max(run.index - params.start + 1, 0)},
-                        "rows": run.rows, "reason": run.reason()})
+            count = _frames(reader.damaged, "damaged ")
+            _log.warning("%s: %s concealed or skipped by the decoder.", who["name"], count)
+        video = {**who, "fps": reader.fps, "width": reader.width, "height": reader.height,
+                 "decoded_frames": reader.decoded, "damaged_frames": reader.damaged}
+        span = {"first": params.start, "last": run.index, "frames": max(run.index - params.start + 1, 0)}
+        yield run.last({**meta, "video": video, "span": span, "rows": run.rows, "reason": run.reason()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,8 +224,8 @@ class _Run:
             for tracks, values in zip(self._tracks, current.eigenvalues, strict=True):
                 tracks.start(sampling.new_points(values, tracks.positions(), stride=p.stride, quality=p.quality))
         self.processed += 1
-        if any(len(f) for _, f in finished):
-            yield self._chunk(finished, current.index, current.time_s, meta)
+        if any(len(f) for _, f in finished) or len(self._pending) >= _MANY_FRAMES:
+            yield self._chunk(finished or [(np.float32(1), no_tracks(p))], current.index, current.time_s, meta)
 
     def last(self, meta: dict[str, Any]) -> Features:
         """Return the chunk that closes the stream."""
@@ -221,10 +239,12 @@ class _Run:
         if self.processed and self.flow is None:
             return (f"too small: the frames are {reader.width}x{reader.height} pixels, the shorter side must be at "
                     f"least the patch ({p.patch})")
+        if not self.processed:
+            return f"too short: start is {p.start}, but the video has {reader.decoded} frames"
         if self.processed < p.length + 1:
             return (f"too short: {_frames(self.processed)} processed, a trajectory of length {p.length} needs "
                     f"{p.length + 1}")
-        return "still: no track moved enough (or without sudden jumps) to be a trajectory"
+        return "still: no track moved enough by itself, and without jumps, to be a trajectory"
 
     def _chunk(self, finished: list[tuple[np.float32, Finished]], index: int, time_s: float, meta: dict[str, Any]
                ) -> Features:
@@ -302,20 +322,24 @@ class _People:
 
     def __init__(self, params: Params, boxes: Path_ | Sequence[Array] | None) -> None:
         self._name = os.fspath(boxes) if isinstance(boxes, (str, os.PathLike)) else "boxes"
-        self._boxes: Sequence[Array] | None = (
-            read_boxes(boxes) if isinstance(boxes, (str, os.PathLike)) else boxes)
-        self._detector = PersonDetector(params.people_interval) if params.people == "hog" and boxes is None else None
+        self.boxes: list[Boxes] | None = None
+        if isinstance(boxes, (str, os.PathLike)):
+            self.boxes = read_boxes(boxes)
+        elif boxes is not None:
+            if not isinstance(boxes, Sequence):
+                raise ParameterError(f"boxes is of type {type(boxes).__name__}: give a box file, or a list with one "
+                                     "array (n, 4) for each frame.")
+            self.boxes = [_frame_boxes(given, index) for index, given in enumerate(boxes)]
+        self._detector = PersonDetector(params.people_interval) if params.people == "hog" else None
 
     def mask(self, grey: Array, index: int, n: int, reader: FrameReader) -> Array | None:
         """Return the mask of the frame with this index in the video, the n-th processed; None: nobody is left out."""
-        if self._boxes is not None:
-            if index >= len(self._boxes):
-                raise FormatError(f"{self._name} has {len(self._boxes)} frames and no line {len(self._boxes) + 1}, but "
+        if self.boxes is not None:
+            if index >= len(self.boxes):
+                raise FormatError(f"{self._name} has {len(self.boxes)} frames and no line {len(self.boxes) + 1}, but "
                                   f"the video has a frame {index}: give one line for every decoded frame.")
-            boxes: Boxes = np.asarray(self._boxes[index], np.float64)
-            boxes = boxes if boxes.size else np.empty((0, 4))
-            if reader.scale is not None and boxes.shape[-1] == 4:  # another shape is refused by the mask
-                boxes = boxes * np.array([*reader.scale, *reader.scale])
+            scale = reader.scale or (1.0, 1.0)
+            boxes = self.boxes[index] * np.array([*scale, *scale])
         elif self._detector is not None:
             boxes = self._detector.detect(grey, n)
         else:
@@ -323,14 +347,36 @@ class _People:
         return person_mask(boxes, grey.shape) if len(boxes) else None
 
 
+def _frame_boxes(given: Any, index: int) -> Boxes:
+    """Return the boxes of one frame as an array (n, 4); None or an empty list is nobody."""
+    try:
+        boxes: Boxes = np.asarray([] if given is None else given, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"The boxes of frame {index} are no numbers: it must be (n, 4), one x1, y1, x2, y2 for "
+                             "each person.") from error
+    boxes = boxes if boxes.size else np.empty((0, 4))
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ParameterError(f"The boxes have the shape {boxes.shape} at frame {index}: it must be (n, 4), one x1, y1, "
+                             "x2, y2 for each person.")
+    return boxes
+
+
 def _ahead(items: Iterator[T]) -> Iterator[T]:
     """Yield the items in order while a second thread makes the next one."""
     end = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="idt") as pool:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="idt")
+    try:
         coming = pool.submit(next, items, end)
         while (item := coming.result()) is not end:
             coming = pool.submit(next, items, end)
             yield item  # type: ignore[misc]
+    finally:
+        # What the thread reads from is closed next, so wait for it, however often the user interrupts.
+        waiting = True
+        while waiting:
+            with contextlib.suppress(KeyboardInterrupt):
+                pool.shutdown(wait=True, cancel_futures=True)
+                waiting = False
 
 
 def _frames(number: int, kind: str = "") -> str:
@@ -372,15 +418,30 @@ def _read_homographies(given: Path_ | Array | None) -> Array | None:
     return np.ascontiguousarray(array, np.float64)
 
 
-@contextlib.contextmanager
-def _one_opencv_thread() -> Iterator[None]:
-    """Let OpenCV run on one thread meanwhile: our own threads overlap whole stages, and results stay the same."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
+class _OneOpenCVThread:
+    """Let OpenCV run on one thread meanwhile: our own threads overlap whole stages, and results stay the same.
+
+    The setting is that of the process, so the first of several passes at a time makes it and the last undoes it.
+    """
+
+    _lock = threading.Lock()
+    _passes = 0
+    _before = 0
+
+    def __enter__(self) -> None:
+        kind = type(self)
+        with kind._lock:
+            if kind._passes == 0:
+                kind._before = cv2.getNumThreads()
+                cv2.setNumThreads(1)
+            kind._passes += 1
+
+    def __exit__(self, *error: object) -> None:
+        kind = type(self)
+        with kind._lock:
+            kind._passes -= 1
+            if kind._passes == 0:
+                cv2.setNumThreads(kind._before)
 
 
 def compile_kernels() -> None:
@@ -396,6 +457,12 @@ def kernels_cached() -> bool:
     from idt import tracking
     from idt.flow import _farneback_cpu
 
-    used = (_farneback_cpu.solve_level, descriptors._describe, sampling._min_eigenvalues, camera._warp,
-            tracking._collect)
-    return all(kernel._cache._cache_file._load_index() for kernel in used)
+    used = (_farneback_cpu.solve_level, descriptors._describe, sampling._min_eigenvalues, tracking._collect,
+            camera._peaks, camera._apart, camera._homography, camera._warp)
+    return all(_is_cached(kernel) for kernel in used)
+
+
+def _is_cached(kernel: Any) -> bool:
+    # Numba tells this nowhere else; where caching or compilation is off, there is no such file.
+    file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
+    return file is not None and bool(file._load_index())

@@ -39,7 +39,7 @@ class Refused:
 
 
 NO_VIDEO = Refused("not a video, or cut off or damaged (")  # and what the decoder says
-STILL = "still: no track moved enough (or without sudden jumps) to be a trajectory"
+STILL = "still: no track moved enough by itself, and without jumps, to be a trajectory"
 SHORT = "too short: {} processed, a trajectory of length 15 needs 16"
 SMALL = "too small: the frames are {} pixels, the shorter side must be at least the patch (32)"
 
@@ -97,7 +97,7 @@ def test_what_decodes_is_processed(data: Path, caplog: pytest.LogCaptureFixture,
     assert (features.position < 1).all()
     count = video["damaged_frames"]
     damaged = "1 damaged frame was" if count == 1 else f"{count} damaged frames were"
-    said = [f"{name}: {damaged} concealed by the decoder and used."]
+    said = [f"{name}: {damaged} concealed or skipped by the decoder."]
     assert [record.getMessage() for record in caplog.records] == (said if video["damaged_frames"] else [])
 
 
@@ -143,7 +143,7 @@ def test_a_mixed_folder_at_the_command_line(data: Path, tmp_path: Path, monkeypa
     errors = sorted(line for line in lines if line.startswith("idt: videos/"))
     for line, name in zip(errors, bad, strict=True):
         assert line.startswith(f"idt: videos/{name}: {OUTCOMES[name].message}")
-    warning = "idt: warning: truncated_half.avi: 1 damaged frame was concealed by the decoder and used."
+    warning = "idt: warning: truncated_half.avi: 1 damaged frame was concealed or skipped by the decoder."
     assert lines.count(warning) == 1
     short = f"videos/frames_14.mp4: 0 trajectories ({SHORT.format('14 frames were')}), "
     assert any(line.startswith(short) for line in lines)

@@ -70,7 +70,7 @@ def test_rows_equal_the_oracle(name):
     params, clip = CASES[name]
     given = np.array([np.linalg.matrix_power(clip.homographies[-1], params.step)] * len(clip.frames))
     expected = naive.improved_trajectories(clip.frames, given, params, approximate=True)
-    found = extract(clip.frames, params, homographies=given)
+    found = extract(clip.frames, params, homographies=given if params.camera else None)
     assert len(found) == len(expected["frame"]) > 10
     # the middle of a trajectory in frames of the video, which the oracle knows only for a step of 1
     last = min(params.end or 10**9, len(clip.frames) - 1)
@@ -103,8 +103,40 @@ def test_homographies_of_the_file():
     used = np.array([5, 7, 9, 11])
     np.testing.assert_array_equal(found[used], given[used])
     np.testing.assert_array_equal(np.delete(found, used, axis=0), np.broadcast_to(np.eye(3), (8, 3, 3)))
-    off = extract(clip.frames, Params(length=5, camera=False), homographies=given).homographies
+    off = extract(clip.frames, Params(length=5, camera=False)).homographies
     np.testing.assert_array_equal(off, np.broadcast_to(np.eye(3), (14, 3, 3)))
+
+
+@pytest.mark.parametrize(("params", "inputs", "message"), [
+    (Params(camera=False), {"homographies": np.eye(3)[None]}, "homographies are given, but camera is off"),
+    (Params(camera=False), {"boxes": [None]}, "boxes are given, but camera is off"),
+    (Params(), {"homographies": np.eye(3)[None], "boxes": [None]}, "boxes are given with homographies"),
+    (Params(people="hog"), {"boxes": [None]}, "boxes are given, but people is hog"),
+    (Params(), {"boxes": 5}, "boxes is of type int: give a box file, or a list"),
+    (Params(), {"boxes": [[[1, 2], [3]]]}, "The boxes of frame 0 are no numbers")])
+def test_inputs_that_contradict_each_other_or_are_no_boxes(params, inputs, message):
+    with pytest.raises(ParameterError, match=message):
+        stream(busy(3).frames, params, **inputs)  # said at once, not at the first row
+
+
+def test_two_streams_at_a_time_give_opencv_its_threads_back():
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(2)
+        a, b = stream(busy().frames, SHORT), stream(busy().frames, SHORT)
+        next(a), next(b)
+        assert cv2.getNumThreads() == 1
+        assert len(list(a)) == len(list(b)) > 1
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_homographies_are_handed_on_without_rows():
+    """A long video in which nothing moves holds none back."""
+    chunks = list(stream(np.zeros((2500, 32, 32), np.uint8), Params(length=2, temporal_cells=1, scales=1)))
+    assert [len(chunk.homographies) for chunk in chunks] == [1000, 1000, 500]
+    assert sum(map(len, chunks)) == 0
 
 
 def test_the_border_of_the_warp_counts_without_camera_motion():
@@ -534,7 +566,7 @@ def test_number_of_threads(threads):
     (busy(1).frames, Params(), "too short: 1 frame was processed, a trajectory of length 15 needs 16"),
     (busy().frames, Params(length=5, step=3), "too short: 5 frames were processed, a trajectory of length 5 needs 6"),
     (busy().frames, Params(length=5, start=10), "too short: 4 frames"),
-    (busy().frames, Params(length=5, start=50), "too short: 0 frames"),
+    (busy().frames, Params(length=5, start=50), "too short: start is 50, but the video has 14 frames"),
     (busy(17, 31, 61).frames, Params(), r"too small: the frames are 61x31 pixels, .* at least the patch \(32\)"),
     (busy(17, 45, 61).frames, Params(patch=46, length=5), r"too small: .*at least the patch \(46\)")])
 def test_zero_rows_and_why(video, params, reason, threads):
