@@ -32,8 +32,8 @@ def spooled(process: subprocess.Popen[str], folder: Path) -> int:
     return size
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_an_interrupt_costs_one_video(data: Path, tmp_path: Path, threads: str,
+@pytest.mark.parametrize(("threads", "signals"), [("1", 1), ("2", 1), ("2", 2)])
+def test_an_interrupt_costs_one_video(data: Path, tmp_path: Path, threads: str, signals: int,
                                       capsys: pytest.CaptureFixture[str]) -> None:
     videos, out = tmp_path / "videos", tmp_path / "out"
     videos.mkdir()
@@ -47,12 +47,16 @@ def test_an_interrupt_costs_one_video(data: Path, tmp_path: Path, threads: str,
             while not reached():
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        for _ in range(signals):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.003 * (signals - 1))
         try:
             said = process.communicate(timeout=ENDS_WITHIN_S)
         finally:
             process.kill()
-    assert (process.returncode, *said) == (130, "", "idt: interrupted\n")
+    # The second may find the interpreter on its way out, which then ends by the signal: 130 to a shell, too.
+    assert process.returncode in ((130,) if signals == 1 else (130, -signal.SIGINT))
+    assert said == ("", "idt: interrupted\n")
     assert [path.name for path in out.iterdir()] == ["a.mp4.npz"]
 
     assert main(["extract", str(videos), "-o", str(out), "--end", "15"]) == 0
