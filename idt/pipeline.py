@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -272,7 +272,7 @@ class _Run:
                         scale=scale, position=position, points=points, homographies=homographies, meta=meta, **blocks)
 
 
-def _steps(run: _Run, given: Array | None, people: _People) -> Iterator[_Step]:
+def _steps(run: _Run, given: Array | None, people: _People) -> Generator[_Step, None, None]:
     """Yield a step for every processed frame; the first has no previous one."""
     p = run.params
     finders = [camera.KeyPoints(m, window=p.match_window) for m in p.matches if m != "flow" and p.camera
@@ -361,7 +361,7 @@ def _frame_boxes(given: Any, index: int) -> Boxes:
     return boxes
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
+def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """Yield the items in order while a second thread makes the next one."""
     end = object()
     pool = ThreadPoolExecutor(1, thread_name_prefix="idt")
