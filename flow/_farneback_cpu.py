@@ -38,7 +38,7 @@ _weights = np.exp(-(_x**2) / (2 * 1.5**2))
 _W = tuple(_f(v) for v in (_weights / _weights.sum())[_WINDOW:])
 
 _BORDER = 5  # pixels along each side that count less
-_ZERO, _HALF, _ONE, _TWO = _f(0), _f(0.5), _f(1), _f(2)
+_ZERO, _HALF, _ONE = _f(0), _f(0.5), _f(1)
 _ROOT2 = _f(np.sqrt(2))
 
 

@@ -125,8 +125,10 @@ def homography(source: FloatArray, target: FloatArray, params: Params) -> Homogr
         return None
     found, inliers = _homography(np.ascontiguousarray(source, np.float64), np.ascontiguousarray(target, np.float64),
                                  params.ransac_threshold)
+    if inliers <= params.min_inliers or found[2, 2] == 0.0:
+        return None
     found /= found[2, 2]
-    return found if inliers > params.min_inliers and np.isfinite(found).all() else None
+    return found if np.isfinite(found).all() else None
 
 
 def warp(previous: ByteArray, current: ByteArray, h: Homography) -> ByteArray:
@@ -336,14 +338,20 @@ def _eliminate(system, out):
 
 
 @_reassociating
+def _squared_error(x, y, u, v, h):
+    """Return the squared distance between (u, v) and where `h` takes (x, y)."""
+    w = 1.0 / (h[6] * x + h[7] * y + 1.0)
+    du = (h[0] * x + h[1] * y + h[2]) * w - u
+    dv = (h[3] * x + h[4] * y + h[5]) * w - v
+    return du * du + dv * dv
+
+
+@_reassociating
 def _count_inliers(p, q, h, limit):
     x, y, u, v = p[0], p[1], q[0], q[1]
     count = 0
     for i in range(len(x)):
-        w = 1.0 / (h[6] * x[i] + h[7] * y[i] + 1.0)
-        du = (h[0] * x[i] + h[1] * y[i] + h[2]) * w - u[i]
-        dv = (h[3] * x[i] + h[4] * y[i] + h[5]) * w - v[i]
-        count += 1 if du * du + dv * dv <= limit else 0
+        count += 1 if _squared_error(x[i], y[i], u[i], v[i], h) <= limit else 0
     return count
 
 
@@ -353,10 +361,7 @@ def _refine(p, q, h, limit, system):
     near = np.empty((4, p.shape[1]))
     n = 0
     for i in range(p.shape[1]):
-        w = 1.0 / (h[6] * p[0, i] + h[7] * p[1, i] + 1.0)
-        du = (h[0] * p[0, i] + h[1] * p[1, i] + h[2]) * w - q[0, i]
-        dv = (h[3] * p[0, i] + h[4] * p[1, i] + h[5]) * w - q[1, i]
-        if du * du + dv * dv <= limit:
+        if _squared_error(p[0, i], p[1, i], q[0, i], q[1, i], h) <= limit:
             near[0, n], near[1, n], near[2, n], near[3, n] = p[0, i], p[1, i], q[0, i], q[1, i]
             n += 1
     x, y, u, v = near[0, :n], near[1, :n], near[2, :n], near[3, :n]

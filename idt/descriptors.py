@@ -25,8 +25,7 @@ _reassociating = numba.njit(cache=True, nogil=True, error_model="numpy", fastmat
 SIMD_SOURCE = "180d75fc47672f0a"  # of _simd.py: an edit there must change this file, or Numba's cache would not notice
 
 _f = np.float32
-_ZERO, _ONE, _HALF = _f(0), _f(1), _f(0.5)
-_SEVEN = _f(7)
+_ZERO, _ONE = _f(0), _f(1)
 _TINY = _f(2.220446e-16)
 # Odd polynomial for atan(c), 0 <= c <= 1, in units of one of eight bins (OpenCV's fastAtan2; error below 0.3 degrees)
 _ATAN = tuple(_f(p * 8 / (2 * np.pi)) for p in

@@ -134,7 +134,7 @@ def _chunks(
     who: dict[str, Any], meta: dict[str, Any],
 ) -> Iterator[Features]:
     with _OneOpenCVThread(), frames(source, start=params.start, end=params.end, step=params.step,
-                                      short_side=params.short_side, threads=threads) as reader:
+                                    short_side=params.short_side, threads=threads) as reader:
         run = _Run(params, reader)
         steps = _steps(run, given, people)
         with contextlib.closing(_ahead(steps) if threads > 1 else steps) as coming:
@@ -275,8 +275,8 @@ class _Run:
 def _steps(run: _Run, given: Array | None, people: _People) -> Generator[_Step, None, None]:
     """Yield a step for every processed frame; the first has no previous one."""
     p = run.params
-    finders = [camera.KeyPoints(m, window=p.match_window) for m in p.matches if m != "flow" and p.camera
-               and given is None]
+    estimate = p.camera and given is None
+    finders = [camera.KeyPoints(m, window=p.match_window) for m in p.matches if m != "flow" and estimate]
     previous: _Image | None = None
     # Memory that is used again: with the stages one frame apart, three frames and two flows are in use at most.
     prepared: list[Any] = [None] * 3
@@ -293,7 +293,6 @@ def _steps(run: _Run, given: Array | None, people: _People) -> Generator[_Step, 
         prepared[n % 3] = run.flow.prepare(greys[0], out=prepared[n % 3])
         current = _Image(frame.index, frame.time_s, greys, [sampling.min_eigenvalues(g) for g in greys],
                          prepared[n % 3])
-        estimate = p.camera and given is None
         mask = people.mask(frame.grey, frame.index, n, run.reader) if estimate else None
         found = [finder.matches(frame.grey, mask) for finder in finders]
         if previous is None:
@@ -308,7 +307,7 @@ def _steps(run: _Run, given: Array | None, people: _People) -> Generator[_Step, 
                     found.insert(0, camera.flow_matches(corners, flows[0]))
                 here, there = (np.concatenate(side) for side in zip(*found, strict=True))
                 h = camera.homography(here, there, p)
-            elif p.camera and given is not None:
+            elif given is not None:
                 if frame.index >= len(given):
                     raise ParameterError(f"homographies has {len(given)} entries, but there is a frame {frame.index}: "
                                          "give one for every frame of the video.")
