@@ -1,4 +1,4 @@
-"""Params: the numbers of improved dense trajectories, with unit, limits and source.
+"""Params: the numbers of improved dense trajectories, with unit, limits and source, and what all parameters share.
 
 ``python -m idt.params`` prints the page ``docs/parameters.md``.
 """
@@ -13,7 +13,7 @@ import math
 import os
 import tomllib
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from idt.errors import ParameterError
 
@@ -26,13 +26,15 @@ People = Literal["none", "hog"]
 DType = Literal["float16", "float32"]
 
 
-def _number(default: Any, text: str, *, unit: str = "", low: float | None = None, above: float | None = None,
-            high: float, source: str) -> Any:
+def number(default: Any, text: str, *, unit: str = "", low: float | None = None, above: float | None = None,
+           high: float, source: str) -> Any:
+    """Return the field of a number from `low`, or else above `above`, to `high`."""
     return field(default=default, metadata={"text": text, "unit": unit, "low": low, "high": high, "above": above,
                                             "source": source})
 
 
-def _choice(default: Any, text: str, *, source: str) -> Any:
+def choice(default: Any, text: str, *, source: str) -> Any:
+    """Return the field of a literal, several literals or a truth value, whose type says what is allowed."""
     return field(default=default, metadata={"text": text, "unit": "", "source": source})
 
 
@@ -43,91 +45,22 @@ _OURS = "this package"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Params:
-    """All numbers of the method; a value out of its limits raises `ParameterError` that names field, value and limits.
-
-    Lengths in pixels are those of the processed frame (after ``short_side``) unless the text says "of the scale".
-    The defaults are those of the original program. ``docs/parameters.md`` is made from these fields.
-    """
-
-    length: int = _number(15, "length of a trajectory, in steps", unit="frames", low=2, high=1000, source=_IJCV)
-    stride: int = _number(5, "grid step at which new points start, at every scale", unit="px of the scale", low=1,
-                          high=1000, source=_IJCV)
-    patch: int = _number(32, "side of the square around a point that is described; also the shortest usable side of "
-                         "a frame", unit="px of the scale", low=4, high=1024, source=_IJCV)
-    spatial_cells: int = _number(2, "cells of the patch along x and along y", low=1, high=16, source=_IJCV)
-    temporal_cells: int = _number(3, "cells of the trajectory along time", low=1, high=1000, source=_IJCV)
-    scales: int = _number(8, "largest number of spatial scales, a factor of sqrt(2) apart; also the levels of the "
-                          "Farnebäck flow", low=1, high=16, source=_IJCV)
-    quality: float = _number(0.001, "a point starts where the smaller eigenvalue of the structure matrix exceeds this "
-                             "share of the largest in the image", low=0.0, high=1.0, source=_IJCV)
-    resample: int = _number(1, "new points start on every n-th processed frame", unit="frames", low=1, high=1_000_000,
-                            source="original program (option -I, working here)")
-    epsilon: float = _number(0.05, "added to every histogram bin before normalisation", above=0.0, high=1e6,
-                             source=_ORIGINAL)
-    hof_threshold: float = _number(0.4, "flow vectors up to this length vote for the zero bin of HOF",
-                                   unit="px of the scale", low=0.0, high=1e6, source=_ORIGINAL)
-    min_std: float = _number(math.sqrt(3.0), "a track that varies less than this in x and in y is static and dropped",
-                             unit="px", low=0.0, high=1e6, source=_ORIGINAL)
-    max_std: float = _number(50.0, "a track that varies more than this in x or in y is erratic and dropped", unit="px",
-                             above=0.0, high=1e6, source=_ORIGINAL)
-    max_step: float = _number(20.0, "a step longer than this is a jump when it also exceeds max_step_share", unit="px",
-                              above=0.0, high=1e6, source=_ORIGINAL)
-    max_step_share: float = _number(0.7, "share of the whole track that one step may have before it is a jump", low=0.0,
-                                    high=1.0, source=_IJCV)
-    min_motion: float = _number(1.0, "a track whose longest step after camera-motion removal does not exceed this is "
-                                "background and dropped", unit="px", low=0.0, high=1e6, source=_IDT)
-    start: int = _number(0, "first frame that is processed", unit="frame index", low=0, high=2**31 - 1,
-                         source=_ORIGINAL)
-    end: int | None = _number(None, "last frame that is processed (inclusive); none: the last of the video",
-                              unit="frame index", low=0, high=2**31 - 1, source=_ORIGINAL)
-    step: int = _number(1, "process every n-th frame; indices and times stay those of the video", unit="frames", low=1,
-                        high=1_000_000, source=_OURS)
-    short_side: int | None = _number(None, "resize frames so that their shorter side has this length; none: as they "
-                                     "are", unit="px", low=16, high=8192, source=_OURS)
-    descriptors: tuple[Descriptor, ...] = _choice(DESCRIPTORS, "descriptors that are computed and stored",
-                                                  source=_OURS)
-    flow: FlowMethod = _choice("farneback", "optical flow method", source=_OURS)
-    camera: bool = _choice(True, "remove camera motion (improved trajectories); off: dense trajectories", source=_IDT)
-    matches: tuple[Match, ...] = _choice(("flow",), "what the homography is estimated from: flow at good features, "
-                                         "and matches of key points", source=_OURS)
-    corners: int = _number(1000, "largest number of good features that give flow matches", low=4, high=100_000,
-                           source=_ORIGINAL)
-    corner_distance: float = _number(3.0, "shortest distance between good features", unit="px", low=0.0, high=1000.0,
-                                     source=_ORIGINAL)
-    match_window: float = _number(25.0, "key points are matched when they moved less than this in x and in y",
-                                  unit="px", above=0.0, high=1e6, source=_ORIGINAL)
-    min_matches: int = _number(50, "a homography is estimated from more matches than this", low=4, high=1_000_000,
-                               source=_ORIGINAL)
-    min_inliers: int = _number(25, "a homography is accepted with more inliers than this", low=4, high=1_000_000,
-                               source=_ORIGINAL)
-    ransac_threshold: float = _number(1.0, "largest reprojection error of an inlier", unit="px", above=0.0, high=1000.0,
-                                      source=_IDT)
-    people: People = _choice("none", "leave people found by the built-in detector (HOG) out of camera estimation",
-                             source=_IDT)
-    people_interval: int = _number(10, "run the people detector on every n-th processed frame and hold its boxes in "
-                                   "between", unit="frames", low=1, high=1_000_000, source=_OURS)
-    dtype: DType = _choice("float16", "type in which HOG, HOF and MBH are stored", source=_OURS)
+class Parameters:
+    """What sets of parameters share: each field made by `number` or `choice` is checked and takes its own type."""
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, _checked(f, hints[f.name], getattr(self, f.name)))
-        if self.end is not None and self.end < self.start:
-            raise ParameterError(f"end is {self.end}: it must not lie before start ({self.start}).")
-        if self.temporal_cells > self.length:
-            raise ParameterError(f"temporal_cells is {self.temporal_cells}: at most length ({self.length}) are "
-                                 "possible.")
-        if self.spatial_cells > self.patch:
-            raise ParameterError(f"spatial_cells is {self.spatial_cells}: at most patch ({self.patch}) are possible.")
+            if "text" in f.metadata:
+                object.__setattr__(self, f.name, _checked(f, hints[f.name], getattr(self, f.name)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict of JSON types, in order of definition."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Params:
-        """Return Params with the given fields set; an unknown name raises `ParameterError` that lists near ones."""
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return parameters with the given fields set; an unknown name raises `ParameterError` that lists near ones."""
         names = [f.name for f in dataclasses.fields(cls)]
         for key in values:
             if key not in names:
@@ -137,8 +70,8 @@ class Params:
         return cls(**values)
 
     @classmethod
-    def from_toml(cls, path: str | os.PathLike[str], **overrides: Any) -> Params:
-        """Return Params read from a TOML file of ``field = value`` lines; `overrides` win over the file.
+    def from_toml(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
+        """Return parameters read from a TOML file of ``field = value`` lines; `overrides` win over the file.
 
         Raises
         ------
@@ -163,6 +96,84 @@ class Params:
     def fingerprint(self) -> str:
         """Return 16 hex digits that are equal exactly when all fields are equal."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params(Parameters):
+    """All numbers of the method; a value out of its limits raises `ParameterError` that names field, value and limits.
+
+    Lengths in pixels are those of the processed frame (after ``short_side``) unless the text says "of the scale".
+    The defaults are those of the original program. ``docs/parameters.md`` is made from these fields.
+    """
+
+    length: int = number(15, "length of a trajectory, in steps", unit="frames", low=2, high=1000, source=_IJCV)
+    stride: int = number(5, "grid step at which new points start, at every scale", unit="px of the scale", low=1,
+                         high=1000, source=_IJCV)
+    patch: int = number(32, "side of the square around a point that is described; also the shortest usable side of "
+                        "a frame", unit="px of the scale", low=4, high=1024, source=_IJCV)
+    spatial_cells: int = number(2, "cells of the patch along x and along y", low=1, high=16, source=_IJCV)
+    temporal_cells: int = number(3, "cells of the trajectory along time", low=1, high=1000, source=_IJCV)
+    scales: int = number(8, "largest number of spatial scales, a factor of sqrt(2) apart; also the levels of the "
+                         "Farnebäck flow", low=1, high=16, source=_IJCV)
+    quality: float = number(0.001, "a point starts where the smaller eigenvalue of the structure matrix exceeds this "
+                            "share of the largest in the image", low=0.0, high=1.0, source=_IJCV)
+    resample: int = number(1, "new points start on every n-th processed frame", unit="frames", low=1, high=1_000_000,
+                           source="original program (option -I, working here)")
+    epsilon: float = number(0.05, "added to every histogram bin before normalisation", above=0.0, high=1e6,
+                            source=_ORIGINAL)
+    hof_threshold: float = number(0.4, "flow vectors up to this length vote for the zero bin of HOF",
+                                  unit="px of the scale", low=0.0, high=1e6, source=_ORIGINAL)
+    min_std: float = number(math.sqrt(3.0), "a track that varies less than this in x and in y is static and dropped",
+                            unit="px", low=0.0, high=1e6, source=_ORIGINAL)
+    max_std: float = number(50.0, "a track that varies more than this in x or in y is erratic and dropped", unit="px",
+                            above=0.0, high=1e6, source=_ORIGINAL)
+    max_step: float = number(20.0, "a step longer than this is a jump when it also exceeds max_step_share", unit="px",
+                             above=0.0, high=1e6, source=_ORIGINAL)
+    max_step_share: float = number(0.7, "share of the whole track that one step may have before it is a jump", low=0.0,
+                                   high=1.0, source=_IJCV)
+    min_motion: float = number(1.0, "a track whose longest step after camera-motion removal does not exceed this is "
+                               "background and dropped", unit="px", low=0.0, high=1e6, source=_IDT)
+    start: int = number(0, "first frame that is processed", unit="frame index", low=0, high=2**31 - 1,
+                        source=_ORIGINAL)
+    end: int | None = number(None, "last frame that is processed (inclusive); none: the last of the video",
+                             unit="frame index", low=0, high=2**31 - 1, source=_ORIGINAL)
+    step: int = number(1, "process every n-th frame; indices and times stay those of the video", unit="frames", low=1,
+                       high=1_000_000, source=_OURS)
+    short_side: int | None = number(None, "resize frames so that their shorter side has this length; none: as they "
+                                    "are", unit="px", low=16, high=8192, source=_OURS)
+    descriptors: tuple[Descriptor, ...] = choice(DESCRIPTORS, "descriptors that are computed and stored",
+                                                 source=_OURS)
+    flow: FlowMethod = choice("farneback", "optical flow method", source=_OURS)
+    camera: bool = choice(True, "remove camera motion (improved trajectories); off: dense trajectories", source=_IDT)
+    matches: tuple[Match, ...] = choice(("flow",), "what the homography is estimated from: flow at good features, "
+                                        "and matches of key points", source=_OURS)
+    corners: int = number(1000, "largest number of good features that give flow matches", low=4, high=100_000,
+                          source=_ORIGINAL)
+    corner_distance: float = number(3.0, "shortest distance between good features", unit="px", low=0.0, high=1000.0,
+                                    source=_ORIGINAL)
+    match_window: float = number(25.0, "key points are matched when they moved less than this in x and in y",
+                                 unit="px", above=0.0, high=1e6, source=_ORIGINAL)
+    min_matches: int = number(50, "a homography is estimated from more matches than this", low=4, high=1_000_000,
+                              source=_ORIGINAL)
+    min_inliers: int = number(25, "a homography is accepted with more inliers than this", low=4, high=1_000_000,
+                              source=_ORIGINAL)
+    ransac_threshold: float = number(1.0, "largest reprojection error of an inlier", unit="px", above=0.0, high=1000.0,
+                                     source=_IDT)
+    people: People = choice("none", "leave people found by the built-in detector (HOG) out of camera estimation",
+                            source=_IDT)
+    people_interval: int = number(10, "run the people detector on every n-th processed frame and hold its boxes in "
+                                  "between", unit="frames", low=1, high=1_000_000, source=_OURS)
+    dtype: DType = choice("float16", "type in which HOG, HOF and MBH are stored", source=_OURS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.end is not None and self.end < self.start:
+            raise ParameterError(f"end is {self.end}: it must not lie before start ({self.start}).")
+        if self.temporal_cells > self.length:
+            raise ParameterError(f"temporal_cells is {self.temporal_cells}: at most length ({self.length}) are "
+                                 "possible.")
+        if self.spatial_cells > self.patch:
+            raise ParameterError(f"spatial_cells is {self.spatial_cells}: at most patch ({self.patch}) are possible.")
 
 
 def _checked(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
@@ -190,28 +201,28 @@ def _checked(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
             raise ParameterError(f"{f.name} is {value!r}: allowed are true, false.")
         return value
     try:
-        number = kind(value)
-        exact = not isinstance(value, (bool, str)) and number == value
+        converted = kind(value)
+        exact = not isinstance(value, (bool, str)) and converted == value
     except (TypeError, ValueError, OverflowError):
         exact = False
     if not exact:
         what = "an integer" if kind is int else "a number"
         raise ParameterError(f"{f.name} is {value!r}: it must be {what} {limits_text(f)}.")
     low, high, above = f.metadata["low"], f.metadata["high"], f.metadata["above"]
-    if number > high or (number < low if low is not None else number <= above):
+    if converted > high or (converted < low if low is not None else converted <= above):
         raise ParameterError(f"{f.name} is {value!r}: it must be {limits_text(f)}.")
-    return number
+    return converted
 
 
 def flag_name(f: dataclasses.Field[Any]) -> str:
     """Return the name of the field's command line flag."""
-    return "--" + f.name.replace("_", "-")
+    return "--" + f.name.strip("_").replace("_", "-")
 
 
-def limits_text(f: dataclasses.Field[Any]) -> str:
-    """Return the allowed values of a field in words, for messages, help and tables."""
+def limits_text(f: dataclasses.Field[Any], owner: type = Params) -> str:
+    """Return the allowed values of a field of the class `owner` in words, for messages, help and tables."""
     if "low" not in f.metadata:
-        hint = get_type_hints(Params)[f.name]
+        hint = get_type_hints(owner)[f.name]
         if hint is bool:
             return "true, false"
         several = get_origin(hint) is tuple
@@ -242,15 +253,21 @@ def parameters_page() -> str:
         "",
         "This page is made from the fields of `idt.Params` by `python -m idt.params > docs/parameters.md`.",
         "",
-        "| name | flag | unit | default | allowed | source | what it is |",
-        "|---|---|---|---|---|---|---|",
+        *parameters_table(Params),
     ]
-    for f in dataclasses.fields(Params):
-        off = f", `--no-{flag_name(f)[2:]}`" if isinstance(f.default, bool) else ""
-        cells = [f"`{f.name}`", f"`{flag_name(f)}`{off}", f.metadata["unit"], default_text(f), limits_text(f),
-                 f.metadata["source"], f.metadata["text"]]
-        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def parameters_table(owner: type) -> list[str]:
+    """Return the lines of a Markdown table of the fields of a class of parameters."""
+    lines = ["| name | flag | unit | default | allowed | source | what it is |", "|---|---|---|---|---|---|---|"]
+    for f in dataclasses.fields(owner):
+        if "text" in f.metadata:
+            off = f", `--no-{flag_name(f)[2:]}`" if isinstance(f.default, bool) else ""
+            cells = [f"`{f.name}`", f"`{flag_name(f)}`{off}", f.metadata["unit"], default_text(f),
+                     limits_text(f, owner), f.metadata["source"], f.metadata["text"]]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 if __name__ == "__main__":
