@@ -1,11 +1,17 @@
-"""Files that appear whole or not at all: written under a temporary name, then renamed."""
+"""Files and folders that appear whole or not at all: written under a temporary name, then renamed.
+
+A temporary name is ``.idt-*.tmp``. Whoever made it holds a lock on it (``flock``, which ends with its process, however
+that ends), so that what a killed run left can be told from what another is writing.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,10 +37,7 @@ def prepared(path: str | os.PathLike[str]) -> Path:
         which renaming a file onto would destroy).
     """
     with writing(path):
-        target = Path(os.path.realpath(path))
-        if os.path.exists(target.parent) and not target.parent.is_dir():
-            raise OutputError(f"{os.fspath(path)} cannot be written: {target.parent} is not a folder.")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = _with_parent(path)
         if target.is_dir():
             raise OutputError(f"{os.fspath(path)} cannot be written: it is a folder; name a file in it.")
         if target.exists() and not target.is_file():
@@ -55,15 +58,127 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         One sentence with the path and the reason.
     """
     target = prepared(path)
-    temporary = target.with_name(f".idt-{secrets.token_hex(8)}.tmp")
     with writing(path):
+        file = _temporary_file(target)
         try:
-            with open(temporary, "xb+") as file:
+            with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+                os.replace(file.name, target)
         except BaseException:
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                os.unlink(file.name)
             raise
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike[str], ours: Callable[[Path], bool]) -> Iterator[Path]:
+    """Yield a new folder that takes the name `path` when the block ends well; otherwise nothing of it remains.
+
+    The twin of `replacing`, but for one thing: the files in it, which may be many thousands, are left to the system to
+    bring to disk, so that after a power failure some may be empty. A folder that has the name already stays as it is
+    until the new one is complete. It is then deleted with all that it holds, so it must be one that `ours` accepts.
+
+    Parameters
+    ----------
+    path : path
+    ours : callable
+        Tells whether a folder that has the name already may be replaced.
+
+    Raises
+    ------
+    OutputError
+        One sentence with the path and the reason; what has the name already is left alone.
+    """
+    with writing(path):
+        target = _with_parent(path)
+        if target.exists() and not target.is_dir():
+            raise OutputError(f"{os.fspath(path)} cannot be written: it is not a folder.")
+        if target.exists() and not ours(target):
+            raise OutputError(f"{os.fspath(path)} cannot be written: there is a folder of that name with other things "
+                              "in it; move it away or choose another output.")
+        temporary, handle = _temporary_folder(target)
+        try:
+            yield temporary
+            _exchange(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        finally:
+            os.close(handle)
+
+
+def remove_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Remove what killed runs left in a folder: files and folders ``.idt-*.tmp`` that no process holds any more."""
+    for path in Path(folder).glob(".idt-*.tmp"):
+        with contextlib.suppress(OSError):  # held, gone by now, or not ours to delete
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            finally:
+                os.close(handle)
+
+
+def _with_parent(path: str | os.PathLike[str]) -> Path:
+    """Return where `path` really lies (links resolved), with the folder above it made."""
+    target = Path(os.path.realpath(path))
+    if os.path.exists(target.parent) and not target.parent.is_dir():
+        raise OutputError(f"{os.fspath(path)} cannot be written: {target.parent} is not a folder.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".idt-{secrets.token_hex(8)}.tmp")
+
+
+def _temporary_file(target: Path) -> BinaryIO:
+    """Make a file with a temporary name beside `target` and hold it."""
+    while True:
+        file = open(_temporary(target), "xb+")  # noqa: SIM115
+        if _held(file.fileno(), file.name):
+            return file
+        file.close()
+
+
+def _temporary_folder(target: Path) -> tuple[Path, int]:
+    """Make a folder with a temporary name beside `target` and hold it while the handle is open."""
+    while True:
+        path = _temporary(target)
+        path.mkdir()
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(path, os.O_RDONLY)
+            if _held(handle, path):
+                return path, handle
+            os.close(handle)
+
+
+def _held(handle: int, path: str | Path) -> bool:
+    """Lock what has just been made; False when `remove_leftovers` elsewhere took it for a leftover in between."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: there `remove_leftovers` cannot lock either, and removes nothing
+        return True
+    return os.path.exists(path)
+
+
+def _exchange(new: Path, target: Path) -> None:
+    """Give `new` the name `target`, and delete the folder that had it."""
+    if not target.exists():
+        new.rename(target)
+        return
+    old = _temporary(target)
+    target.rename(old)
+    try:
+        new.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
