@@ -201,3 +201,154 @@ def prefetch(typingctx, array, row, count):
 
 def prefetch_plain(array, row, count):
     """Do nothing: say that the first `count` numbers of this row are used soon."""
+
+
+_FAST = ("arcp", "contract", "ninf", "nnan", "nsz", "reassoc")
+
+
+@intrinsic
+def relax_row(typingctx, planes, size, row, stride, lanes, bound, tau, ratio):
+    """Compile `relax_row_plain` to one loop over 16 lanes, in which both halves share what they read."""
+    signature = types.float32(planes, size, row, stride, lanes, bound, tau, ratio)
+
+    def codegen(context, builder, sig, args):
+        size_, row_, stride_, lanes_ = args[1:5]
+        kind, n = _lanes(16), size_.type(16)
+        base = _data(context, builder, sig.args[0], args[0])
+        u, v, p11, p12, p21, p22, gx, gy, rho, inv = (
+            builder.gep(base, [builder.add(row_, builder.mul(size_, size_.type(k)))]) for k in range(10))
+        limit, step, slope = (_splat(builder, value, 16) for value in args[5:8])
+        one, zero = ir.Constant(kind, [1.0] * 16), ir.Constant(kind, [0.0] * 16)
+        least = builder.fsub(zero, limit)
+        root = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), "llvm.sqrt.v16f32")
+        total = cgutils.alloca_once_value(builder, zero)
+        upper = builder.neg(stride_)
+
+        def add(a, b):
+            return builder.fadd(a, b, flags=_FAST)
+
+        def sub(a, b):
+            return builder.fsub(a, b, flags=_FAST)
+
+        def mul(a, b):
+            return builder.fmul(a, b, flags=_FAST)
+
+        def clipped(value):
+            low = builder.select(builder.fcmp_ordered("<", value, least), least, value)
+            return builder.select(builder.fcmp_ordered(">", low, limit), limit, low)
+
+        with cgutils.for_range(builder, builder.udiv(lanes_, n)) as loop:
+            x = builder.mul(loop.index, n)
+            above, before = builder.add(x, upper), builder.sub(x, x.type(1))
+
+            def here(plane, place):
+                return _load(builder, plane, place, 16)
+
+            i, j, a, b = (here(plane, x) for plane in (gx, gy, u, v))
+            away = clipped(mul(add(add(here(rho, x), mul(i, a)), mul(j, b)), here(inv, x)))
+            a12, a22 = here(p12, above), here(p22, above)
+            du = sub(add(sub(here(p11, x), here(p11, before)), sub(here(p12, x), a12)), mul(away, i))
+            dv = sub(add(sub(here(p21, x), here(p21, before)), sub(here(p22, x), a22)), mul(away, j))
+            builder.store(add(builder.load(total), add(mul(du, du), mul(dv, dv))), total)
+            after = builder.add(above, above.type(1))
+            for old, change, plane, first, second, second_value in ((a, du, u, p11, p12, a12), (b, dv, v, p21, p22, a22)):
+                new = add(old, change)
+                _store(builder, new, plane, x)
+                left = here(plane, above)
+                along, down = sub(here(plane, after), left), sub(new, left)
+                length = builder.call(root, [add(mul(along, along), mul(down, down))], fastmath=_FAST)
+                share = builder.fdiv(one, add(one, mul(slope, length)), flags=_FAST)
+                _store(builder, mul(add(here(first, above), mul(step, along)), share), first, above)
+                _store(builder, mul(add(second_value, mul(step, down)), share), second, above)
+        reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_F32, [_F32, kind]),
+                                                "llvm.vector.reduce.fadd.v16f32")
+        return builder.call(reduce, [_F32(0.0), builder.load(total)], fastmath=("reassoc",))
+
+    return signature, codegen
+
+
+def relax_row_plain(planes, size, row, stride, lanes, bound, tau, ratio):
+    """Do one TV-L1 iteration: primal step of the row that starts at `row`, dual step of the row `stride` before it.
+
+    `planes` is flat: ten planes, `size` numbers apart, with u, v, theta * (p11, p12, p21, p22), the warped gradient
+    gx, gy, rho_c and 1 / (gx^2 + gy^2); `bound` is lambda * theta, `ratio` tau / theta. `lanes`, a multiple of 16, is
+    the number of pixels. Returns the sum of the squared changes of the flow.
+    """
+    u, v, p11, p12, p21, p22, gx, gy, rho, inv = (planes[k * size:(k + 1) * size] for k in range(10))
+    total = 0.0
+    for x in range(row, row + lanes):
+        away = min(max((rho[x] + gx[x] * u[x] + gy[x] * v[x]) * inv[x], -bound), bound)
+        change = (p11[x] - p11[x - 1] + p12[x] - p12[x - stride] - away * gx[x],
+                  p21[x] - p21[x - 1] + p22[x] - p22[x - stride] - away * gy[x])
+        total += change[0] ** 2 + change[1] ** 2
+        u[x] += change[0]
+        v[x] += change[1]
+    for x in range(row - stride, row - stride + lanes):
+        for plane, first, second in ((u, p11, p12), (v, p21, p22)):
+            along, down = plane[x + 1] - plane[x], plane[x + stride] - plane[x]
+            share = 1.0 / (1.0 + ratio * (along**2 + down**2) ** 0.5)
+            first[x] = (first[x] + tau * along) * share
+            second[x] = (second[x] + tau * down) * share
+    return total
+
+
+@intrinsic
+def sample_with_gradient(typingctx, image, line, start, weights, lanes, x, out):
+    """Compile `sample_with_gradient_plain` to six eight-lane loads a pixel and two transpositions for eight."""
+    signature = types.void(image, line, start, weights, lanes, x, out)
+
+    def codegen(context, builder, sig, args):
+        line_, lanes_, x_ = args[1], args[4], args[5]
+        image_, start_, weights_, out_ = (_data(context, builder, sig.args[k], args[k]) for k in (0, 2, 3, 6))
+        half = ir.Constant(_lanes(8), [0.5] * 8)
+
+        def sum_of(weights, vectors):
+            total = None
+            for weight, vector in zip(weights, vectors, strict=True):
+                term = builder.fmul(weight, vector, flags=_FAST)
+                total = term if total is None else builder.fadd(total, term, flags=_FAST)
+            return total
+
+        def plane(k):
+            return builder.add(x_, builder.mul(lanes_, lanes_.type(k)))
+
+        values, slopes = [], []
+        for i in range(8):
+            place = builder.zext(builder.load(builder.gep(start_, [builder.add(x_, x_.type(i))])), line_.type)
+            rows = []
+            for _ in range(6):
+                rows.append(_load(builder, image_, place, 8))
+                place = builder.add(place, line_)
+            down = [_splat(builder, builder.load(builder.gep(weights_, [builder.add(plane(4 + k), x_.type(i))])), 8)
+                    for k in range(4)]
+            values.append(sum_of(down, rows[1:5]))
+            slopes.append(sum_of(down, [builder.fsub(rows[k + 2], rows[k], flags=_FAST) for k in range(4)]))
+        along = [_load(builder, weights_, plane(k), 8) for k in range(4)]
+        columns = _transposed(builder, values)
+        differences = [builder.fsub(columns[k + 2], columns[k], flags=_FAST) for k in range(4)]
+        for k, row in enumerate((sum_of(along, columns[1:5]),
+                                 builder.fmul(half, sum_of(along, differences), flags=_FAST),
+                                 builder.fmul(half, sum_of(along, _transposed(builder, slopes)[1:5]), flags=_FAST))):
+            _store(builder, row, out_, plane(k))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def sample_with_gradient_plain(image, line, start, weights, lanes, x, out):
+    """For pixels x to x+7 of a row: the image and its gradient between the pixels, in `out` (3, lanes).
+
+    `image` is flat, `line` numbers a row; ``start[x]`` is where the 6 x 6 pixels around the place begin; the first four
+    of `weights` (8, lanes) weigh the middle four columns, the others the middle four rows. The gradient, along x then
+    y, is that of central differences, weighed like the image. Eight lanes are read at each place.
+    """
+    for i in range(x, x + 8):
+        patch = [[image[start[i] + r * line + c] for c in range(6)] for r in range(6)]
+        along, down = [weights[k, i] for k in range(4)], [weights[4 + k, i] for k in range(4)]
+        for k, (dy, dx) in enumerate(((0, 0), (0, 1), (1, 0))):
+            total = 0.0
+            for r in range(1, 5):
+                for c in range(1, 5):
+                    value = patch[r][c] if k == 0 else (patch[r + dy][c + dx] - patch[r - dy][c - dx]) / 2
+                    total += down[r - 1] * along[c - 1] * value
+            out[k, i] = total

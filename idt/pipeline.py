@@ -10,12 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import threading
 import zipfile
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,13 +27,13 @@ from idt.flow import method_for
 from idt.flow.pyramid import resize_grey, scale_factors, scale_sizes
 from idt.params import Params
 from idt.people import Boxes, PersonDetector, person_mask, read_boxes
+from idt.threads import OneOpenCVThread, ahead
 from idt.tracking import Finished, Tracks, no_tracks
 from idt.video import FrameReader, Source, frames, identity
 
 Array = npt.NDArray[Any]
 Path_ = str | os.PathLike[str]
 Progress = Callable[[int, int | None, int], None]
-T = TypeVar("T")
 
 _MANY_ROWS = 50_000  # about 100 MB: a frame of a large picture that ends more gives several chunks
 _MANY_FRAMES = 1000  # without a row: their homographies are handed on
@@ -133,11 +131,11 @@ def _chunks(
     source: Source, params: Params, given: Array | None, people: _People, progress: Progress | None, threads: int,
     who: dict[str, Any], meta: dict[str, Any],
 ) -> Iterator[Features]:
-    with _OneOpenCVThread(), frames(source, start=params.start, end=params.end, step=params.step,
+    with OneOpenCVThread(), frames(source, start=params.start, end=params.end, step=params.step,
                                     short_side=params.short_side, threads=threads) as reader:
         run = _Run(params, reader)
         steps = _steps(run, given, people)
-        with contextlib.closing(_ahead(steps) if threads > 1 else steps) as coming:
+        with contextlib.closing(ahead(steps) if threads > 1 else steps) as coming:
             for step in coming:
                 yield from run.advance(step, meta)
                 if progress is not None:
@@ -360,24 +358,6 @@ def _frame_boxes(given: Any, index: int) -> Boxes:
     return boxes
 
 
-def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
-    """Yield the items in order while a second thread makes the next one."""
-    end = object()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="idt")
-    try:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]
-    finally:
-        # What the thread reads from is closed next, so wait for it, however often the user interrupts.
-        waiting = True
-        while waiting:
-            with contextlib.suppress(KeyboardInterrupt):
-                pool.shutdown(wait=True, cancel_futures=True)
-                waiting = False
-
-
 def _frames(number: int, kind: str = "") -> str:
     return f"1 {kind}frame was" if number == 1 else f"{number} {kind}frames were"
 
@@ -415,32 +395,6 @@ def _read_homographies(given: Path_ | Array | None) -> Array | None:
         raise FormatError(f"{name}: homographies has shape {array.shape} and type {array.dtype}: it must be (T, 3, 3) "
                           "finite numbers, entry t for frame t.")
     return np.ascontiguousarray(array, np.float64)
-
-
-class _OneOpenCVThread:
-    """Let OpenCV run on one thread meanwhile: our own threads overlap whole stages, and results stay the same.
-
-    The setting is that of the process, so the first of several passes at a time makes it and the last undoes it.
-    """
-
-    _lock = threading.Lock()
-    _passes = 0
-    _before = 0
-
-    def __enter__(self) -> None:
-        kind = type(self)
-        with kind._lock:
-            if kind._passes == 0:
-                kind._before = cv2.getNumThreads()
-                cv2.setNumThreads(1)
-            kind._passes += 1
-
-    def __exit__(self, *error: object) -> None:
-        kind = type(self)
-        with kind._lock:
-            kind._passes -= 1
-            if kind._passes == 0:
-                cv2.setNumThreads(kind._before)
 
 
 def compile_kernels() -> None:
