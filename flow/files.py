@@ -80,10 +80,9 @@ def quantise(flow: npt.ArrayLike, bound: float) -> ByteArray:
         The shape is another, a value is NaN, or the bound is not a finite number above 0.
     """
     _check_bound(bound)
-    values = _field("flow", flow)
+    values = np.clip(_field("flow", flow), -float(bound), float(bound))
     numbers = np.multiply(values, np.float32(127.5 / bound), dtype=np.float32)
     numbers += np.float32(127.5)
-    np.clip(numbers, 0, 255, out=numbers)
     if np.isnan(numbers.min()):
         raise ParameterError("flow holds NaN: 8-bit images cannot; replace it by a number first.")
     np.rint(numbers, out=numbers)
@@ -232,8 +231,8 @@ def write_kitti(file: FilePath | BinaryIO, flow: npt.ArrayLike, valid: npt.Array
     if known.shape != array.shape[:2] or known.dtype != bool:
         raise ParameterError(f"valid has the shape {known.shape} and type {known.dtype}: it must be bool and as large "
                              f"as the flow, {array.shape[:2]}.")
-    numbers = np.rint(np.where(known[:, :, None], array, 0).astype(np.float32) * np.float32(_KITTI_UNIT)
-                      + np.float32(_KITTI_ZERO))
+    numbers = np.clip(np.where(known[:, :, None], array, 0), -_KITTI_LIMIT, _KITTI_LIMIT).astype(np.float32)
+    numbers = np.rint(numbers * np.float32(_KITTI_UNIT)) + np.float32(_KITTI_ZERO)
     if np.isnan(numbers.min()):
         raise ParameterError("flow holds NaN where it is valid: leave these pixels out of the mask `valid`.")
     image = np.zeros((*known.shape, 3), np.uint16)
@@ -243,7 +242,7 @@ def write_kitti(file: FilePath | BinaryIO, flow: npt.ArrayLike, valid: npt.Array
     _write(file, _encoded("png", image))
 
 
-def _write(file: FilePath | BinaryIO, content: bytes | ByteArray) -> None:
+def _write(file: FilePath | BinaryIO, content: bytes | memoryview) -> None:
     if isinstance(file, (str, os.PathLike)):
         with open(file, "wb") as opened:
             opened.write(content)
@@ -251,7 +250,7 @@ def _write(file: FilePath | BinaryIO, content: bytes | ByteArray) -> None:
         file.write(content)
 
 
-def _encoded(extension: str, image: Array, quality: int = 95) -> ByteArray:
+def _encoded(extension: str, image: Array, quality: int = 95) -> memoryview:
     parameters = [cv2.IMWRITE_JPEG_QUALITY, quality] if extension == "jpg" else []
     try:
         done, content = cv2.imencode(f".{extension}", image, parameters)
@@ -261,7 +260,7 @@ def _encoded(extension: str, image: Array, quality: int = 95) -> ByteArray:
         height, width = image.shape[:2]
         raise ParameterError(f"OpenCV cannot encode an image of {width}x{height} pixels as {extension}: choose another "
                              "format or a smaller size.")
-    return content
+    return content.data
 
 
 def _decoded(path: FilePath, flag: int) -> Array:
@@ -648,6 +647,326 @@ class _Sink:
 
 
 # Reading the flows of a video
+
+def open_flows(path: FilePath, *, bound: float | None = None) -> Flows:
+    """Open the flows of a video.
+
+    Parameters
+    ----------
+    path : path
+        What `idt flow` made: a folder with ``meta.json``, an ``.npz`` or an ``.h5``. Or a folder of 8-bit images by
+        another program, named ``flow_x_00001.jpg``, ``flow_y_00001.jpg``, perhaps ``img_00001.jpg``, numbered from 0
+        or 1 (``.png`` too).
+    bound : float, optional
+        Pixels: what the images of another program were made with, which they do not tell.
+
+    Raises
+    ------
+    FormatError
+        It is missing, damaged, incomplete or of another kind.
+    ParameterError
+        The bound is missing where it is needed, or another than that in ``meta.json``.
+    """
+    if bound is not None:
+        _check_bound(bound)
+    source: _Source
+    with _reading(path):
+        if Path(path).is_dir():
+            source = _Folder(Path(path), bound)
+        else:
+            with open(path, "rb") as file:
+                start = file.read(8)
+            if start == b"\x89HDF\r\n\x1a\n":
+                source = _H5(path)
+            elif start[:4] == b"PK\x03\x04":
+                source = _Npz(path)
+            else:
+                raise FormatError(f"{os.fspath(path)} holds no flows of a video: it is no folder, .npz or .h5 file.")
+    if bound is not None and source.meta.get("bound", bound) != bound:
+        source.close()
+        raise ParameterError(f"bound is {bound}, but {os.fspath(path)} was made with {source.meta['bound']}: leave it "
+                             "out.")
+    return Flows(path, source)
+
+
+class Flows:
+    """The flows of a video, read from the disk one by one when asked for; `open_flows` returns it.
+
+    A sequence of the flows in pixels: ``len(flows)``, ``flows[i]`` (H, W, 2) float32, iteration. Of several kinds these
+    are the first of ``flow``, ``flow_backward``, ``warped``, ``warped_backward`` and the stacks that is there; `get`
+    reads any. A context manager; several threads may read at once but from an ``.h5``.
+
+    Attributes
+    ----------
+    meta : dict
+        The facts about the flows, see the page on flow files.
+    counts : dict
+        Number of arrays of each kind.
+    kinds : tuple of str
+        The kinds that are there.
+    height, width : int
+        Pixels.
+    """
+
+    def __init__(self, path: FilePath, source: _Source) -> None:
+        self._path = os.fspath(path)
+        self._source = source
+        self.meta = source.meta
+        self.counts: dict[str, int] = source.meta["counts"]
+        self.kinds = tuple(self.counts)
+        self.height: int = source.meta["height"]
+        self.width: int = source.meta["width"]
+        self._main = next((kind for kind in (*FLOWS, *STACKS) if kind in self.counts), None)
+
+    def __repr__(self) -> str:
+        return f"Flows({self._path!r}, {self.width}x{self.height}, {self.counts})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.counts[self._main] if self._main else 0
+
+    def __getitem__(self, i: int) -> FloatArray:
+        if self._main is None:
+            raise IndexError(f"{self._path} has no flows.")
+        return self.get(self._main, i)
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        return (self[i] for i in range(len(self)))
+
+    def get(self, kind: str, i: int) -> Array:
+        """Return array `i` of a kind: flows and stacks float32 in pixels, pictures uint8, BGR.
+
+        Raises
+        ------
+        ParameterError
+            There is no such kind here.
+        IndexError
+            There are fewer; a negative number counts from the end.
+        FormatError
+            The array cannot be read.
+        """
+        if kind not in self.counts:
+            raise ParameterError(f"{self._path} has no {kind!r}: it has {', '.join(self.kinds) or 'nothing'}.")
+        count = self.counts[kind]
+        if not -count <= i < count:
+            raise IndexError(f"{self._path} has {count} arrays of the kind {kind}: there is no number {i}.")
+        return self._source.read(kind, i % count)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+
+class _Source(ABC):
+    """Where `Flows` come from: `meta` has been checked to have at least kind, encoding, height, width and counts."""
+
+    meta: dict[str, Any]
+
+    @abstractmethod
+    def read(self, kind: str, i: int) -> Array: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+def _parsed(path: FilePath, text: str) -> dict[str, Any]:
+    """Return the meta of flow files, once everything that reading them needs is checked."""
+    meta = json.loads(text)
+    kind = meta.get("kind") if isinstance(meta, dict) else None
+    if kind != "flow":
+        raise FormatError(f"{os.fspath(path)} is of the kind {kind!r}: expected are the flows of a video.")
+    if meta.get("format") != FORMAT:
+        raise FormatError(f"{os.fspath(path)} has the flow format {meta.get('format')!r}: this version reads format "
+                          f"{FORMAT}; make it again or change the version of densetraj.")
+    encoding, counts, bound = meta.get("encoding"), meta.get("counts"), meta.get("bound")
+    if encoding not in FORMATS:
+        raise ValueError(f"encoding is {encoding!r}")
+    if not all(isinstance(meta.get(key), int) and meta[key] > 0 for key in ("height", "width")):
+        raise ValueError("height or width is missing")
+    if not isinstance(counts, dict) or not all(k in KINDS and isinstance(n, int) and n > 0 for k, n in counts.items()):
+        raise ValueError(f"counts is {counts!r}")
+    if FORMATS[encoding] and (meta.get("naming") not in NAMINGS or any(kind in STACKS for kind in counts)):
+        raise ValueError(f"naming is {meta.get('naming')!r}")
+    if encoding in _EIGHT_BIT and not (isinstance(bound, int | float) and 0 < bound < math.inf):
+        raise ValueError(f"bound is {bound!r}")
+    return meta
+
+
+class _Folder(_Source):
+    def __init__(self, path: Path, bound: float | None) -> None:
+        self._path = path
+        # (kind, "x" | "y" | "", extension) → number → name
+        self._names: dict[tuple[str, str, str], dict[int, str]] = {}
+        kinds = {prefix: kind for kind, prefix in (*FLOWS.items(), *PICTURES.items())}
+        for name in os.listdir(path):
+            if match := _NAME.fullmatch(name):
+                prefix, plane, number, extension = match.groups(default="")
+                self._names.setdefault((kinds[prefix], plane, extension), {})[int(number)] = name
+        if (path / "meta.json").exists():
+            with _reading(path / "meta.json"):
+                self.meta = _parsed(path / "meta.json", (path / "meta.json").read_text("utf-8"))
+            if FORMATS[self.meta["encoding"]] is None:
+                raise FormatError(f"{path / 'meta.json'} says that the flows are one file: expected is a folder.")
+            self._first = NAMINGS[self.meta["naming"]]
+        else:
+            self.meta = self._foreign(bound)
+        for kind, count in self.meta["counts"].items():
+            for plane in self._planes(kind):
+                self._check(kind, plane, count)
+
+    def _foreign(self, bound: float | None) -> dict[str, Any]:
+        """Return the facts about the 8-bit images of another program."""
+        encoding = next((e for e in _EIGHT_BIT if ("flow", "x", e) in self._names), None)
+        if encoding is None:
+            raise FormatError(f"{self._path} holds no flows of a video: it has no meta.json and no images named like "
+                              "flow_x_00001.jpg.")
+        if bound is None:
+            raise ParameterError(f"{self._path} has no meta.json: give the bound that its images were made with, for "
+                                 "instance open_flows(path, bound=20).")
+        flows = self._names["flow", "x", encoding]
+        self._first = min(flows)
+        if self._first not in NAMINGS.values():
+            raise FormatError(f"{self._path} is incomplete: the first flow is {flows[self._first]}, but numbers begin "
+                              "with 0 or 1; make it again.")
+        height, width = _decoded(self._path / flows[self._first], cv2.IMREAD_GRAYSCALE).shape
+        counts = {"flow": len(flows)}
+        if ("image", "", encoding) in self._names:
+            counts["image"] = len(self._names["image", "", encoding])
+        return {"kind": "flow", "encoding": encoding, "height": height, "width": width, "bound": float(bound),
+                "counts": counts}
+
+    def _planes(self, kind: str) -> str | tuple[str]:
+        return "xy" if kind in FLOWS and self.meta["encoding"] in _EIGHT_BIT else ("",)
+
+    def _files(self, kind: str, plane: str) -> dict[int, str]:
+        extensions = FORMATS[self.meta["encoding"]]
+        assert extensions is not None
+        return self._names.get((kind, plane, extensions[kind in PICTURES]), {})
+
+    def _check(self, kind: str, plane: str, count: int) -> None:
+        """Refuse a folder that lacks one of the files or has too many."""
+        files = self._files(kind, plane)
+        for number in range(self._first, self._first + count):
+            if number not in files:
+                stem = "_".join(part for part in ((FLOWS | PICTURES)[kind], plane, f"{number:05d}") if part)
+                raise FormatError(f"{self._path} is incomplete: {stem} is missing of {count} files of its kind; make "
+                                  "it again.")
+        if len(files) != count:
+            raise FormatError(f"{self._path} has {len(files)} files like {files[max(files)]} where there should be "
+                              f"{count}; make it again in an empty folder.")
+
+    def read(self, kind: str, i: int) -> Array:
+        paths = [self._path / self._files(kind, plane)[i + self._first] for plane in self._planes(kind)]
+        if kind in PICTURES:
+            array = _decoded(paths[0], cv2.IMREAD_COLOR)
+        elif self.meta["encoding"] in _EIGHT_BIT:
+            planes = [_decoded(path, cv2.IMREAD_GRAYSCALE) for path in paths]
+            if planes[0].shape != planes[1].shape:
+                raise FormatError(f"{paths[0]} and {paths[1].name} differ in size: make them again.")
+            array = dequantise(cv2.merge(planes), self.meta["bound"])
+        else:
+            array = read_flo(paths[0]) if self.meta["encoding"] == "flo" else read_kitti(paths[0])[0]
+        height, width = array.shape[:2]
+        if (height, width) != (self.meta["height"], self.meta["width"]):
+            raise FormatError(f"{paths[0]} is {width}x{height}, the others {self.meta['width']}x{self.meta['height']}: "
+                              "make it again.")
+        return array
+
+    def close(self) -> None:
+        pass
+
+
+def _restored(kind: str, array: Array) -> Array:
+    """Undo `_stored`."""
+    return np.ascontiguousarray(array[:, :, ::-1]) if kind in PICTURES else array.astype(np.float32)
+
+
+def _check_array(path: FilePath, meta: dict[str, Any], kind: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Refuse an array in a file that is not as its meta says."""
+    expected = (meta["counts"].get(kind), meta["height"], meta["width"])
+    channels = {3} if kind in PICTURES else {2} if kind in FLOWS else set(range(2, 1 << 16, 2))
+    if (dtype.str != ("|u1" if kind in PICTURES else "<f2") or len(shape) != 4 or shape[:3] != expected
+            or shape[3] not in channels):
+        raise FormatError(f"{os.fspath(path)} is damaged: {kind} has the shape {shape} and type {dtype}, which do not "
+                          "fit its meta; make it again.")
+
+
+class _Npz(_Source):
+    """Arrays are read by their place in the file, one row at a time."""
+
+    def __init__(self, path: FilePath) -> None:
+        self._path = path
+        self._arrays: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
+        with contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(open(path, "rb"))
+            archive = stack.enter_context(zipfile.ZipFile(self._file))
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if "meta" not in members:
+                raise FormatError(f"{os.fspath(path)} has no meta: it is not a flow file of this package.")
+            with archive.open(members.pop("meta")) as member:
+                self.meta = _parsed(path, str(np.lib.format.read_array(member, allow_pickle=False)))
+            for name in dict.fromkeys((*self.meta["counts"], *members)):
+                if name not in members or name not in self.meta["counts"]:
+                    raise FormatError(f"{os.fspath(path)} is damaged: its arrays are {', '.join(members)}, its meta "
+                                      f"lists {', '.join(self.meta['counts'])}; make it again.")
+                self._arrays[name] = self._place(name, members[name])
+                _check_array(path, self.meta, name, *self._arrays[name][1:])
+            stack.pop_all()
+
+    def _place(self, name: str, info: zipfile.ZipInfo) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
+        """Return where the numbers of a member begin, their type and shape."""
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"member {name} is compressed, which a flow file never is")
+        # The length of the local header's extra field is only known to that header, not to the directory.
+        self._file.seek(info.header_offset)
+        name_length, extra_length = struct.unpack("<26xHH", self._file.read(30))
+        start = self._file.seek(info.header_offset + 30 + name_length + extra_length)
+        if np.lib.format.read_magic(self._file) != (1, 0):
+            raise ValueError(f"member {name} is no array of format 1.0")
+        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(self._file)
+        place = self._file.tell()
+        if columns_first or place + math.prod(shape) * dtype.itemsize != start + info.file_size:
+            raise ValueError(f"member {name} has another size than its header says")
+        return place, dtype, shape
+
+    def read(self, kind: str, i: int) -> Array:
+        place, dtype, (_, *shape) = self._arrays[kind]
+        size = math.prod(shape) * dtype.itemsize
+        with _reading(self._path):
+            content = os.pread(self._file.fileno(), size, place + i * size)
+            return _restored(kind, np.frombuffer(content, dtype).reshape(shape))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _H5(_Source):
+    def __init__(self, path: FilePath) -> None:
+        self._path = path
+        with contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(_h5py().File(path, "r"))
+            if "meta" not in self._file.attrs:
+                raise FormatError(f"{os.fspath(path)} has no meta: it is not a flow file of this package.")
+            self.meta = _parsed(path, self._file.attrs["meta"])
+            if set(self._file) != set(self.meta["counts"]):
+                raise FormatError(f"{os.fspath(path)} is damaged: its arrays are {', '.join(self._file)}, its meta "
+                                  f"lists {', '.join(self.meta['counts'])}; make it again.")
+            for name in self.meta["counts"]:
+                _check_array(path, self.meta, name, self._file[name].dtype, self._file[name].shape)
+            stack.pop_all()
+
+    def read(self, kind: str, i: int) -> Array:
+        with _reading(self._path):
+            return _restored(kind, self._file[kind][i])
+
+    def close(self) -> None:
+        self._file.close()
+
 
 def stacks(flows: Iterable[Array], k: int, *, every: int = 1) -> Iterator[FloatArray]:
     """Yield k consecutive flows at a time as the channels of one array, the input of a two-stream network.
