@@ -445,8 +445,8 @@ def test_numbers_beyond_five_digits(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_any_layout_in_memory(tmp_path: Path, format: str) -> None:
     path, twin = (place(tmp_path, format, name) for name in ("views", "copies"))
-    arrays = {"flow": flow()[::-1, ::-1], "flow_backward": np.asfortranarray(flow(1)), "image": picture()[:, ::-1, ::-1],
-              "difference": np.asfortranarray(picture(1))}
+    arrays = {"flow": flow()[::-1, ::-1], "flow_backward": np.asfortranarray(flow(1)),
+              "image": picture()[:, ::-1, ::-1], "difference": np.asfortranarray(picture(1))}
     for out, prepare in ((path, lambda array: array), (twin, np.ascontiguousarray)):
         with open_writer(out, format=format, height=HEIGHT, width=WIDTH) as writer:
             for kind, array in arrays.items():
