@@ -8,7 +8,6 @@ begin in different cache sets, which makes an iteration a third faster than plan
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,96 +24,97 @@ if TYPE_CHECKING:
 SIMD_SOURCE = "8db2c20dc9f94a03"
 """Digest of ``_simd.py``: Numba's cache notices an edit there only when this line changes."""
 
-PLANES = 10
-LEFT, RIGHT = 3, 8  # pixels around an image by which its border is continued; eight lanes are read from two before
+LEFT, RIGHT = 3, 8
+"""Pixels before and behind an image by which its border is continued; eight are read from two before a place."""
 
 _LANES = 16
 _APART = 80  # numbers from the cache set of one plane to that of the next
-_TINY = np.float32(1e-12)  # keeps a gradient of zero from dividing; what it moves is multiplied by that gradient
+_TINY = np.float32(1e-12)  # a gradient of zero divides nothing; what it moves is multiplied by that gradient
+_OUTSIDE = np.float32(1e9)
 
-SHARPNESS = {'cubic':-.75,'keys':-.5,'linear':0.}
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy")
 _fast = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
 
 
-class State:
-    """Two images and the flow between them, on every level; `idt.flow.tvl1.solve` calls the steps in their order.
+class PairState:
+    """Two images and the flow between them; `idt.flow.tvl1.solve` calls the steps, `idt.flow.tvl1.State` says what
+    each does.
 
     Parameters
     ----------
-    sizes : list of (h, w)
+    sizes : sequence of (h, w)
         Of the levels, finest first, pixels.
     params : TVL1Params
     """
 
     def __init__(self, sizes: Sequence[tuple[int, int]], params: TVL1Params) -> None:
         self.sizes = sizes
-        self._params = params
         h, w = sizes[0]
-        count = PLANES * _size(h, w) + 2 * _LANES
-        memory = np.empty(count + _LANES, np.float32)
-        first = -(memory.ctypes.data // memory.itemsize) % _LANES + _LANES
-        self._planes = memory[first:]
-        self._flow = np.empty(2 * h * w, np.float32)  # u, then v, of the level that was solved last
+        size = _layout(h, w)[2]
+        memory = np.empty(10 * size + 2 * _LANES, np.float32)
+        first = -(memory.ctypes.data // memory.itemsize) % _LANES
+        self._planes = memory[first:first + 10 * size + _LANES]  # smaller levels use the same memory
+        self._coarse = np.empty(2 * h * w, np.float32)
         self._images: tuple[Sequence[FloatArray], Sequence[FloatArray]] = ((), ())
+        self._params = params
+        self._bound, self._ratio = np.float32(params.lambda_ * params.theta), np.float32(params.tau / params.theta)
 
     def load(self, a: Sequence[FloatArray], b: Sequence[FloatArray]) -> None:
-        """Take the pyramids of two images."""
+        """Take two images, as `pyramid` makes them."""
         self._images = a, b
 
     def enter(self, level: int) -> None:
-        """Begin a level: the flow of the coarser one enlarged, or none; dual variables of zero."""
+        """Begin a level from the next coarser one, if there is one."""
         h, w = self.sizes[level]
-        planes = self._planes[:PLANES * _size(h, w)]
-        planes.fill(0.0)
-        if level + 1 < len(self.sizes):
-            _enlarge(self._flow, *self.sizes[level + 1], planes, h, w, np.float32(1 / self._params.scale_step))
+        used = self._planes[:10 * _layout(h, w)[2]]
+        if level + 1 == len(self.sizes):
+            used.fill(0.0)
+        else:
+            _planar(self._planes, *self.sizes[level + 1], self._coarse)
+            used.fill(0.0)
+            _enlarge(self._coarse, *self.sizes[level + 1], used, h, w, np.float32(1 / self._params.scale_step))
 
     def linearise(self, level: int) -> None:
-        """Warp the second image and its gradient by the flow."""
+        """Fill the planes of the data term."""
         a, b = (images[level] for images in self._images)
         _linearise(a.reshape(-1), b.reshape(-1), a.shape[1], self._planes, *self.sizes[level],
-                   np.float32(SHARPNESS[self._params.interpolation]))
+                   np.float32(self._params.sharpness))
 
     def relax(self, level: int) -> None:
-        """Iterate until the flow changes by less than epsilon."""
+        """Iterate; convergence is tested after every iteration."""
         h, w = self.sizes[level]
         p = self._params
-        _relax(self._planes, h, w, np.float32(p.lambda_ * p.theta), np.float32(p.tau), np.float32(p.tau / p.theta),
-               p.iterations, p.epsilon**2 * h * w)
+        _relax(self._planes, h, w, self._bound, np.float32(p.tau), self._ratio, p.iterations, p.epsilon**2 * h * w)
 
-    def leave(self, level: int) -> None:
-        """Keep the flow of the level for the next one."""
-        _collect(self._planes, *self.sizes[level], self._flow)
+    def smooth(self, level: int) -> None:
+        """Filter both planes of the flow."""
+        h, w = self.sizes[level]
+        _, stride, size = _layout(h, w)
+        for first in (0, size):
+            plane = self._planes[first + stride:first + (h + 1) * stride].reshape(h, stride)
+            plane[:, :w] = cv2.medianBlur(plane[:, :w], self._params.median)
+            _edge(self._planes, first, stride, h, w)
 
     def flow(self, out: FloatArray | None = None) -> FloatArray:
         """Return the flow of the finest level, (H, W, 2)."""
         h, w = self.sizes[0]
         out = np.empty((h, w, 2), np.float32) if out is None else out
-        _interleave(self._flow, out)
+        _interleave(self._planes, out)
         return out
 
 
-def pyramid(grey: ByteArray, sizes: Sequence[tuple[int, int]], params: TVL1Params) -> list[FloatArray]:
-    """Return an image on every level, finest first: float32 (h + 11, w + 11), grey values, borders continued."""
-    levels = [np.empty((h + LEFT + RIGHT, w + LEFT + RIGHT), np.float32) for h, w in sizes]
+def pyramid(grey: ByteArray, sizes: Sequence[tuple[int, int]], ratio: float, out: list[FloatArray] | None
+            ) -> list[FloatArray]:
+    """Return an image on every level, finest first: float32 (h + 11, w + 11), grey values, the border continued.
+
+    Each level is resized from the one before, whose size is `ratio` times as large; `out` is filled when given.
+    """
+    levels = out or [np.empty((h + LEFT + RIGHT, w + LEFT + RIGHT), np.float32) for h, w in sizes]
     levels[0][LEFT:-RIGHT, LEFT:-RIGHT] = grey
     _continue(levels[0])
     for fine, coarse in itertools.pairwise(levels):
-        if params.smoothing:
-            sigma = params.smoothing * math.sqrt(params.scale_step**-2 - 1)
-            fine = cv2.GaussianBlur(fine[LEFT:-RIGHT, LEFT:-RIGHT], (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-            fine = cv2.copyMakeBorder(fine, LEFT, RIGHT, LEFT, RIGHT, cv2.BORDER_REPLICATE)
-        _reduce(fine, coarse, 1 / params.scale_step)
+        _reduce(fine, coarse, ratio)
     return levels
-
-
-def _stride(w: int) -> int:
-    return (-(-w // _LANES) + 1) * _LANES
-
-
-def _size(h: int, w: int) -> int:
-    return -(-(h + 2) * _stride(w) // 1024) * 1024 + _APART
 
 
 @_jit
@@ -208,7 +208,7 @@ def _linearise(a, b, line, planes, h, w, sharpness):
     weights, out = np.empty((8, lanes), np.float32), np.empty((3, lanes), np.float32)
     start, inside = np.empty(lanes, np.uint32), np.empty(lanes, np.float32)
     columns = np.arange(lanes).astype(np.float32)
-    columns[w:] = np.float32(1e9)  # what fills the last vector lies outside, wherever its flow leads
+    columns[w:] = _OUTSIDE  # what fills the last vector, wherever its flow leads
     for y in range(h):
         row = (y + 1) * stride
         u, v = planes[row:row + lanes], planes[size + row:size + row + lanes]
@@ -291,7 +291,8 @@ def _relax(planes, h, w, bound, tau, ratio, iterations, limit):
 
 
 @_jit
-def _collect(planes, h, w, flow):
+def _planar(planes, h, w, flow):
+    """Copy the flow of a level to `flow`, u then v, without gaps."""
     _, stride, size = _layout(h, w)
     for k in range(2):
         for y in range(h):
@@ -302,10 +303,12 @@ def _collect(planes, h, w, flow):
 
 
 @_jit
-def _interleave(flow, out):
+def _interleave(planes, out):
+    """Copy the flow of a level to `out` (h, w, 2)."""
     h, w, _ = out.shape
+    _, stride, size = _layout(h, w)
     for y in range(h):
-        u, v = flow[y * w:(y + 1) * w], flow[(h + y) * w:(h + y + 1) * w]
-        row = out[y].reshape(-1)
+        first = (y + 1) * stride
+        u, v, row = planes[first:first + w], planes[size + first:size + first + w], out[y].reshape(-1)
         for x in range(np.uint64(w)):
             row[np.uint64(2) * x], row[np.uint64(2) * x + np.uint64(1)] = u[x], v[x]
