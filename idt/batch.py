@@ -10,15 +10,18 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from idt.errors import FormatError, IdtError, OutputError, ParameterError, VideoError
-from idt.output import prepared, writing
-from idt.params import DESCRIPTORS, Params
+from idt.output import prepared, remove_leftovers, writing
+from idt.params import DESCRIPTORS, Parameters, Params
 from idt.video import IMAGE_SUFFIXES, identity
+
+if TYPE_CHECKING:
+    from idt.video_flow import FlowParams
 
 Paths: TypeAlias = str | os.PathLike[str]
 
@@ -32,14 +35,14 @@ VIDEO_SUFFIXES = frozenset({
 
 @dataclass(frozen=True)
 class Job:
-    """One video and the file that is made of it.
+    """One video and what is made of it.
 
     Attributes
     ----------
     source : str
         Video file, folder of images or glob of images.
     output : Path
-        The file to write.
+        The file or folder to write.
     boxes, homographies : Path or None
         Side inputs of this video.
     """
@@ -60,7 +63,7 @@ class Outcome:
     state : {"done", "skipped", "failed"}
         Skipped: it was done before.
     meta : dict or None
-        Metadata of the features when state is "done".
+        Metadata of the features or of the flow when state is "done".
     error : Exception or None
         What went wrong when state is "failed".
     """
@@ -107,20 +110,20 @@ class Progress:
     job : Job
     number, videos : int
         It is the `number`-th (from 1) of so many videos.
-    frames : int
-        Frames processed of this video; 0 before the first.
+    done : int
+        Frames of this video that are processed, or pairs of frames whose flow is; 0 before the first.
     total : int or None
-        Number of frames that the video promises.
-    trajectories : int
-        Rows of this video so far.
+        Number of them that the video promises.
+    trajectories : int or None
+        Rows of this video so far; None of flow.
     """
 
     job: Job
     number: int
     videos: int
-    frames: int = 0
+    done: int = 0
     total: int | None = None
-    trajectories: int = 0
+    trajectories: int | None = None
 
 
 def extract_videos(inputs: Paths | Iterable[Paths], output: Paths, params: Params | None = None, *,
@@ -166,24 +169,94 @@ def extract_videos(inputs: Paths | Iterable[Paths], output: Paths, params: Param
     if text:
         require_all_descriptors(params)
     jobs = work_list(inputs, output, suffix=".txt" if text else ".npz", boxes=boxes, homographies=homographies)
-    with writing(output):
-        if Path(output).exists() and not Path(output).is_dir():
-            raise OutputError(f"{os.fspath(output)} is not a folder: give the folder that the files go to.")
-        Path(output).mkdir(parents=True, exist_ok=True)
-    numbers = {job.output: n for n, job in enumerate(jobs, 1)}
 
-    def work(job: Job) -> dict[str, Any]:
-        def advance(frames: int, total: int | None, trajectories: int) -> None:
-            if progress is not None:
-                progress(Progress(job, numbers[job.output], len(jobs), frames, total, trajectories))
-
-        advance(0, None, 0)
+    def work(job: Job, advance: Callable[..., None]) -> dict[str, Any]:
         return (_extract_text if text else _extract)(job, params, advance, threads)
 
     def done(job: Job) -> bool:
         return not force and not text and is_done(job, params, verify=verify)
 
-    return run(jobs, work, done=done, report=report)
+    return _run_into(output, jobs, work, done, progress, report)
+
+
+def flow_videos(inputs: Paths | Iterable[Paths], output: Paths, params: FlowParams | None = None, *,
+                device: str = "cpu", threads: int = 1, force: bool = False, verify: bool = False,
+                progress: Callable[[Progress], None] | None = None,
+                report: Callable[[Outcome], None] | None = None) -> Summary:
+    """Write the optical flow of many videos into a folder, one after the other; finished ones are skipped.
+
+    A video that fails is reported and passed over; it leaves nothing, or what an earlier run made of it.
+
+    Parameters
+    ----------
+    inputs, output
+        See `work_list`. Formats of images give a folder for each video, ``walk/a.avi/``; npz and h5 a file,
+        ``walk/a.avi.npz``.
+    params : FlowParams, optional
+    device, threads
+        As for `idt.video_flow.write_flow`.
+    force, verify, progress, report
+        As for `extract_videos`.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    ParameterError, VideoError
+        Before any work, see `work_list`.
+    DeviceError
+        There is no such device; before any work, too.
+    OutputError
+        The output folder cannot be made.
+    """
+    from idt.video_flow import FlowParams, check_device, write_flow
+
+    settings = params or FlowParams()
+    check_device(device, settings)
+    jobs = work_list(inputs, output, suffix=flow_suffix(settings))
+
+    def work(job: Job, advance: Callable[..., None]) -> dict[str, Any]:
+        return write_flow(job.source, job.output, settings, device=device, threads=threads, progress=advance)
+
+    def done(job: Job) -> bool:
+        return not force and flow_is_done(job, settings, verify=verify)
+
+    return _run_into(output, jobs, work, done, progress, report)
+
+
+def flow_suffix(params: FlowParams) -> str:
+    """Return what follows the name of a video in the name of the folder or file of its flow."""
+    from idt.video_flow import ARRAY_FORMATS
+
+    return f".{params.format}" if params.format in ARRAY_FORMATS else ""
+
+
+def _run_into(output: Paths, jobs: Sequence[Job], work: Callable[[Job, Callable[..., None]], dict[str, Any]],
+              done: Callable[[Job], bool], progress: Callable[[Progress], None] | None,
+              report: Callable[[Outcome], None] | None) -> Summary:
+    """Make the output folder and do the jobs; `work` gets a function that it tells how far it is."""
+    with writing(output):
+        if Path(output).exists() and not Path(output).is_dir():
+            raise OutputError(f"{os.fspath(output)} is not a folder: give the folder that the files go to.")
+        Path(output).mkdir(parents=True, exist_ok=True)
+    numbers = {job.output: n for n, job in enumerate(jobs, 1)}
+    cleared: set[Path] = set()
+
+    def begin(job: Job) -> dict[str, Any]:
+        def advance(done: int, total: int | None, trajectories: int | None = None) -> None:
+            if progress is not None:
+                progress(Progress(job, numbers[job.output], len(jobs), done, total, trajectories))
+
+        folder = Path(os.path.realpath(job.output)).parent
+        if folder not in cleared:
+            cleared.add(folder)
+            remove_leftovers(folder)
+        advance(0, None)
+        return work(job, advance)
+
+    return run(jobs, begin, done=done, report=report)
 
 
 def require_all_descriptors(params: Params) -> None:
@@ -233,7 +306,7 @@ def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = "
         is searched for video files, at any depth; a glob of these, or of the images of one video; or ``@list.txt``, a
         file with one of these a line. A file that does not exist is left for the work to fail on.
     output : path
-        The folder of the files. A video found in a folder keeps its path below that folder, any other its name; the
+        The folder of the outputs. A video found in a folder keeps its path below that folder, any other its name; the
         full name is followed by `suffix`: ``walk/a.avi`` gives ``walk/a.avi.npz``.
     suffix : str
     boxes : path, optional
@@ -253,8 +326,8 @@ def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = "
     ParameterError
         Two videos would give the same file, a list cannot be read, or a box file or a file of homographies is missing.
     """
-    if Path(output).suffix in (".npz", ".txt") and not Path(output).is_dir():
-        raise ParameterError(f"output is {output}: give a folder; the files in it are named after the videos, such as "
+    if Path(output).suffix in (".npz", ".txt", ".h5") and not Path(output).is_dir():
+        raise ParameterError(f"output is {output}: give a folder; what goes into it is named after the videos, such as "
                              f"clip.avi{suffix}.")
     entries = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     videos = [video for entry in entries for line in _lines(os.fspath(entry)) for video in _videos(line)]
@@ -271,6 +344,11 @@ def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = "
                 "the paths below it are kept, or extract them into different folders.")
         sources[job.output] = source
         jobs.append(job)
+    for job in jobs:
+        for above in job.output.parents:
+            if above in sources:
+                raise ParameterError(f"{sources[above]} would be written to {above}, and {job.source} into it: write "
+                                     "them to different folders.")
     return jobs
 
 
@@ -286,23 +364,38 @@ def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
         meta = Features.load(job.output).meta
     except FormatError:
         return False
+    inputs = {"homographies": digest(job.homographies), "boxes": digest(job.boxes)}
+    return bool(meta.get("key") == key(_content(job, meta, verify), params, inputs))
+
+
+def flow_is_done(job: Job, params: FlowParams, *, verify: bool = False) -> bool:
+    """Tell the same of the flow of a video, of which no file may be missing; the device does not count."""
+    from idt.video_flow import flow_key, read_meta
+
+    meta = read_meta(job.output)
+    return meta is not None and bool(meta.get("key") == flow_key(_content(job, meta, verify), params))
+
+
+def _content(job: Job, meta: Mapping[str, Any], verify: bool) -> str:
+    """Return the SHA-256 of the video; that in the meta of what was made of it when it has not changed since."""
     now, then = identity(job.source, content=False), meta.get("video") or {}
     unchanged = (now["size"], now["mtime_ns"]) == (then.get("size"), then.get("mtime_ns"))
-    sha256 = str(then.get("sha256")) if unchanged and not verify else identity(job.source)["sha256"]
-    inputs = {"homographies": digest(job.homographies), "boxes": digest(job.boxes)}
-    return bool(meta.get("key") == key(sha256, params, inputs))
+    return str(then.get("sha256") if unchanged and not verify else identity(job.source)["sha256"])
 
 
-def key(video: str, params: Params, inputs: Mapping[str, str | None]) -> str:
-    """Return what identifies features: the same key, the same numbers.
+def key(video: str, params: Parameters, inputs: Mapping[str, str | None], *, algorithm: int | None = None,
+        format: int | None = None) -> str:
+    """Return what identifies features or the flow of a video: the same key, the same numbers.
 
     Parameters
     ----------
     video : str
         SHA-256 of the content of the video.
-    params : Params
+    params : Params or FlowParams
     inputs : mapping
         SHA-256 of the content of each side input (homographies, boxes), None when there is none.
+    algorithm, format : int
+        Versions of the method and of the files; default: those of features.
 
     Returns
     -------
@@ -311,8 +404,8 @@ def key(video: str, params: Params, inputs: Mapping[str, str | None]) -> str:
     """
     from idt.features import FORMAT
 
-    parts = {"video": video, "params": params.fingerprint(), "inputs": dict(inputs), "algorithm": ALGORITHM,
-             "format": FORMAT}
+    parts = {"video": video, "params": params.fingerprint(), "inputs": dict(inputs),
+             "algorithm": ALGORITHM if algorithm is None else algorithm, "format": FORMAT if format is None else format}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

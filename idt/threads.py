@@ -29,7 +29,13 @@ def ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
 
 
 def mapped(function: Callable[[S], T], items: Iterator[S], threads: int) -> Generator[T, None, None]:
-    """Yield what the function makes of each item, in order, while `threads` threads work on the next ones."""
+    """Yield what the function makes of each item, in order, while `threads` threads work on the next ones.
+
+    With 1 it works in the thread that asks.
+    """
+    if threads == 1:
+        yield from map(function, items)
+        return
     pool = ThreadPoolExecutor(threads, thread_name_prefix="idt")
     try:
         coming: deque[Future[T]] = deque()

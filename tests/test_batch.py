@@ -304,8 +304,8 @@ def test_extract_videos_does_all_and_skips_what_is_done(tree, fake_extraction):
     assert sorted(p.relative_to("out").as_posix() for p in Path("out").rglob("*") if p.is_file()) == [
         "run/a.avi.npz", "run/deep/c.webm.npz", "top.mkv.npz", "walk/b.MP4.npz"]
     first = [e for e in seen if isinstance(e, Progress)][:2]
-    assert [(p.number, p.videos, p.frames, p.total, p.trajectories) for p in first] == [
-        (1, 5, 0, None, 0), (1, 5, 3, 5, 7)]
+    assert [(p.number, p.videos, p.done, p.total, p.trajectories) for p in first] == [
+        (1, 5, 0, None, None), (1, 5, 3, 5, 7)]
     assert [e.number for e in seen if isinstance(e, Progress)] == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
     fake_extraction.clear()
