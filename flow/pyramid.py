@@ -148,3 +148,10 @@ def reduce_flow(flow: FloatArray, height: int, width: int, factor: float) -> Flo
         return flow
     reduced = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(reduced / np.float32(factor), np.float32)
+
+
+def reduced_flows(flow: FloatArray, factors: FloatArray) -> list[FloatArray]:
+    """Return a full-resolution flow on every scale, as `reduce_flow` does, finest first."""
+    height, width = flow.shape[:2]
+    sizes = scale_sizes(width, height, factors)
+    return [reduce_flow(flow, h, w, s) for (h, w), s in zip(sizes, factors, strict=True)]

@@ -29,7 +29,7 @@ import numpy as np
 
 from idt.errors import ParameterError
 from idt.flow import _tvl1_cpu as kernels
-from idt.flow.pyramid import ByteArray, FloatArray, reduce_flow, scale_sizes
+from idt.flow.pyramid import ByteArray, FloatArray, reduced_flows
 
 Interpolation = Literal["cubic", "keys", "linear"]
 
@@ -176,7 +176,6 @@ class TVL1:
         self._params = params or TVL1Params()
         self._levels = level_sizes(width, height, self._params)
         self._factors = factors
-        self._sizes = scale_sizes(width, height, factors)
         self._idle: list[kernels.PairState] = []
 
     def prepare(self, grey: ByteArray, *, out: list[FloatArray] | None = None) -> list[FloatArray]:
@@ -203,4 +202,4 @@ class TVL1:
         solve(state, self._params)
         flow = state.flow(None if out is None else out[0])
         self._idle.append(state)
-        return [reduce_flow(flow, h, w, s) for (h, w), s in zip(self._sizes, self._factors, strict=True)]
+        return reduced_flows(flow, self._factors)
