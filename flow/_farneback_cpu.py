@@ -13,7 +13,7 @@ import numpy as np
 
 from idt.flow._simd import blend_and_join
 
-SIMD_SOURCE = "8db2c20dc9f94a03"  # of _simd.py: an edit there must change this file, or Numba's cache would not notice
+SIMD_SOURCE = "1d95164e26eb894f"  # of _simd.py: an edit there must change this file, or Numba's cache would not notice
 
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
 

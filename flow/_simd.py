@@ -251,7 +251,7 @@ def relax_row(typingctx, planes, size, row, stride, lanes, bound, tau, ratio):
             dv = sub(add(sub(here(p21, x), here(p21, before)), sub(here(p22, x), a22)), mul(away, j))
             builder.store(add(builder.load(total), add(mul(du, du), mul(dv, dv))), total)
             after = builder.add(above, above.type(1))
-            for old, change, plane, first, second, second_value in ((a, du, u, p11, p12, a12), (b, dv, v, p21, p22, a22)):
+            for old, change, plane, first, second, last in ((a, du, u, p11, p12, a12), (b, dv, v, p21, p22, a22)):
                 new = add(old, change)
                 _store(builder, new, plane, x)
                 left = here(plane, above)
@@ -259,7 +259,7 @@ def relax_row(typingctx, planes, size, row, stride, lanes, bound, tau, ratio):
                 length = builder.call(root, [add(mul(along, along), mul(down, down))], fastmath=_FAST)
                 share = builder.fdiv(one, add(one, mul(slope, length)), flags=_FAST)
                 _store(builder, mul(add(here(first, above), mul(step, along)), share), first, above)
-                _store(builder, mul(add(second_value, mul(step, down)), share), second, above)
+                _store(builder, mul(add(last, mul(step, down)), share), second, above)
         reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_F32, [_F32, kind]),
                                                 "llvm.vector.reduce.fadd.v16f32")
         return builder.call(reduce, [_F32(0.0), builder.load(total)], fastmath=("reassoc",))

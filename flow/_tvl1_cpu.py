@@ -21,7 +21,7 @@ from idt.flow.pyramid import ByteArray, FloatArray
 if TYPE_CHECKING:
     from idt.flow.tvl1 import TVL1Params
 
-SIMD_SOURCE = "8db2c20dc9f94a03"
+SIMD_SOURCE = "1d95164e26eb894f"
 """Digest of ``_simd.py``: Numba's cache notices an edit there only when this line changes."""
 
 LEFT, RIGHT = 3, 8
@@ -37,8 +37,7 @@ _fast = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
 
 
 class PairState:
-    """Two images and the flow between them; `idt.flow.tvl1.solve` calls the steps, `idt.flow.tvl1.State` says what
-    each does.
+    """Two images and the flow between them: `idt.flow.tvl1.solve` calls the steps that `State` there describes.
 
     Parameters
     ----------

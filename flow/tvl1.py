@@ -25,8 +25,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-import numpy as np
-
 from idt.errors import ParameterError
 from idt.flow import _tvl1_cpu as kernels
 from idt.flow.pyramid import ByteArray, FloatArray, reduced_flows
@@ -136,8 +134,10 @@ class State(Protocol):
     sizes: Sequence[tuple[int, int]]
 
     def enter(self, level: int) -> None:
-        """Begin a level: the flow of the coarser one enlarged, its values divided by the scale step, or zero on the
-        coarsest; dual variables of zero."""
+        """Begin a level with dual variables of zero, and no flow or that of the coarser level.
+
+        The latter is enlarged, its values divided by the scale step.
+        """
 
     def linearise(self, level: int) -> None:
         """Warp the second image and its gradient by the flow."""

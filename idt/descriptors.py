@@ -22,7 +22,7 @@ BINS = {"hog": 8, "hof": 9, "mbhx": 8, "mbhy": 8}
 _jit = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
 _reassociating = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 
-SIMD_SOURCE = "8db2c20dc9f94a03"  # of _simd.py: an edit there must change this file, or Numba's cache would not notice
+SIMD_SOURCE = "1d95164e26eb894f"  # of _simd.py: an edit there must change this file, or Numba's cache would not notice
 
 _f = np.float32
 _ZERO, _ONE = _f(0), _f(1)
