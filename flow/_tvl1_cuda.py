@@ -1,0 +1,683 @@
+"""TV-L1 on a CUDA device: the state of many pairs at a time, in as few launches and bytes as possible.
+
+State. Each pair has fifteen float32 planes in one array: u and v twice, theta * (p11, p12, p21, p22) twice, the warped
+gradient gx, gy and rho_c; rows are padded to a whole number of 32-byte sectors. What an iteration changes is there
+twice because tiles overlap: it reads one side and writes the other. `control` says for each pair on which side flow and
+dual variables lay when a warp began and after how many launches its iterations ended, all that is needed to find them;
+every kernel but `_relax` hands it on from one of two copies to the other, so that no block reads what another changes.
+
+Iterations. `_relax` does TEST_EVERY of them in one launch: a block loads a tile with a border of as many pixels, in
+which what lies outside the tile makes itself felt, iterates, and stores what is right. A thread keeps eight pixels of a
+column, coefficients and all, in registers; neighbours meet in shared memory, where the 32 lanes of a warp are 32 banks
+apart from each other. Tiles end where the image ends, never beyond, so that one rule, no neighbour beyond the edge of
+the tile, is also the rule at the border of the image, and no test for it is left. For 8 pixels an iteration compiles to
+about 370 instructions, 70 of them shared-memory accesses and 32 special functions; the kernel takes 128 registers and
+35 KiB, so that two blocks of 256 threads share a multiprocessor (of compute capability 8.0 to 9.0), one loading while
+the other computes. A tile of 64 x 32 is right for 56 x 24, two thirds of its pixels; taller ones waste less but leave
+room for one block only. Seventy-five bytes a pixel and launch then come and go. All this was computed from the compiled
+code, not measured.
+
+Convergence. Blocks leave the sum of their squared changes in memory; the last of a pair to do so (a ticket tells) adds
+all up in fixed order, hence without a difference between runs, and marks the pair as converged, whose blocks return at
+once from then on. When that was the last pair it writes to memory of the host, which looks there without waiting for
+the device to fall idle and stays only AHEAD launches ahead of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from idt.errors import DeviceError
+from idt.flow.pyramid import ByteArray, FloatArray
+from idt.flow.tvl1 import TVL1Params, level_sizes, solve
+
+if importlib.util.find_spec("numba_cuda") is None:
+    raise DeviceError('The device cuda needs the package numba-cuda: pip install "densetraj[gpu]" (CUDA 13) or '
+                      '"densetraj[gpu12]" (CUDA 12).')
+from numba import cuda, float32
+
+cuda.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # a small image or batch is the caller's business
+
+TEST_EVERY = 4
+"""Iterations between two tests for convergence; on a processor core, where a test costs nothing, each is tested."""
+
+PLANES = 15
+WIDE, TALL = 64, 32  # of the largest tile, pixels
+ROWS = 8  # that a thread keeps
+AHEAD = 2  # launches that wait on the device while the host decides about the next one
+
+_HALO = TEST_EVERY
+_BLOCK = (32, 8)  # threads, of all kernels but `_relax`
+_DUAL, _COEFFICIENTS = 4, 12  # planes
+_FLOW_SIDE, _DUAL_SIDE, _LAUNCHES = 0, 1, 2  # rows of `control`
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_HUGE = np.float32(3e38)
+_TINY = np.float32(1e-12)  # keeps a gradient of zero from dividing; what it moves is multiplied by that gradient
+
+_jit = functools.partial(cuda.jit, cache=True, fastmath=True)
+# The simulator knows no registers. 128 are what two blocks on a multiprocessor leave to each of their threads.
+_limited = _jit if cuda.config.ENABLE_CUDASIM else functools.partial(_jit, max_registers=128)
+
+
+# Kernels. Sizes and counts are int32, numbers float32: Numba would take Python's own for 64 bits.
+
+
+@_jit(device=True)
+def _clamp(i, n):
+    """Return the index in 0..n-1 that is nearest to i."""
+    return min(max(i, 0), n - 1)
+
+
+@_jit(device=True)
+def _place(i, ratio, n):
+    """Return where pixel i of a resized line lies in one of n pixels, half-pixel centres, not outside."""
+    return min(max((np.float32(i) + _HALF) * ratio - _HALF, _ZERO), np.float32(n - 1))
+
+
+@_jit
+def _to_float(grey, pyramids):
+    """Fill the finest level of each pyramid, (images, pixels of all levels), from (images, pixels) uint8."""
+    image = cuda.blockIdx.y
+    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    if i < grey.shape[1]:
+        pyramids[image, i] = np.float32(grey[image, i])
+
+
+@_jit
+def _reduce(pyramids, fine, fine_h, fine_w, coarse, h, w, ratio):
+    """Fill a level from the next finer one, bilinear; `fine` and `coarse` are where they begin in a pyramid."""
+    x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    y = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
+    image = cuda.blockIdx.z
+    if x < w and y < h:
+        px, py = _place(x, ratio, fine_w), _place(y, ratio, fine_h)
+        left, upper = np.int32(px), np.int32(py)
+        along, down = px - np.float32(left), py - np.float32(upper)
+        right, lower = min(left + 1, fine_w - 1), fine + min(upper + 1, fine_h - 1) * fine_w
+        upper = fine + upper * fine_w
+        a, b = pyramids[image, np.uint32(upper + left)], pyramids[image, np.uint32(upper + right)]
+        c, d = pyramids[image, np.uint32(lower + left)], pyramids[image, np.uint32(lower + right)]
+        a += down * (c - a)
+        b += down * (d - b)
+        pyramids[image, np.uint32(coarse + y * w + x)] = a + along * (b - a)
+
+
+@_jit
+def _enter(state, control, copy, h, w, pitch, coarse_h, coarse_w, coarse_pitch, ratio_y, ratio_x, factor):
+    """Enlarge the flow of the coarser level, bilinear, values times `factor` (0: there is none); clear the duals."""
+    x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    y = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
+    pair = cuda.blockIdx.z
+    side = (control[copy, _FLOW_SIDE, pair] + control[copy, _LAUNCHES, pair]) & 1
+    if x == 0 and y == 0:
+        control[1 - copy, _FLOW_SIDE, pair] = 1 - side
+        control[1 - copy, _DUAL_SIDE, pair] = 0
+        control[1 - copy, _LAUNCHES, pair] = 0
+    if x < w and y < h:
+        at = np.uint32(y * pitch + x)
+        for k in range(4):
+            state[pair, _DUAL + k, at] = _ZERO
+        if factor == _ZERO:
+            for k in range(2):
+                state[pair, 2 - 2 * side + k, at] = _ZERO
+        else:
+            px, py = _place(x, ratio_x, coarse_w), _place(y, ratio_y, coarse_h)
+            left, upper = np.int32(px), np.int32(py)
+            along, down = px - np.float32(left), py - np.float32(upper)
+            right, lower = min(left + 1, coarse_w - 1), min(upper + 1, coarse_h - 1)
+            for k in range(2):
+                a = state[pair, 2 * side + k, np.uint32(upper * coarse_pitch + left)]
+                b = state[pair, 2 * side + k, np.uint32(upper * coarse_pitch + right)]
+                c = state[pair, 2 * side + k, np.uint32(lower * coarse_pitch + left)]
+                d = state[pair, 2 * side + k, np.uint32(lower * coarse_pitch + right)]
+                a += down * (c - a)
+                b += down * (d - b)
+                state[pair, 2 - 2 * side + k, at] = factor * (a + along * (b - a))
+
+
+@_jit(device=True)
+def _weights(f, sharpness):
+    """Return the weights of four neighbours for a place f behind the second: Keys (1981), or linear for 0."""
+    g = _ONE - f
+    if sharpness == _ZERO:
+        return _ZERO, g, f, _ZERO
+    near, far = sharpness + np.float32(2), sharpness + np.float32(3)
+    return (sharpness * f * g * g, _ONE + f * f * (near * f - far), _ONE + g * g * (near * g - far),
+            sharpness * g * f * f)
+
+
+@_jit
+def _linearise(state, pyramids, numbers, control, running, copy, launches, level, h, w, pitch, sharpness):
+    """Warp the second image and its gradient (central differences, image continued by its border) by the flow.
+
+    What leads out of the image gets zeros. `numbers` (2, pairs) says which pyramids a pair is made of, `level` where
+    the level begins in them, `launches` how many launches may follow at most.
+    """
+    x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    y = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
+    pair = cuda.blockIdx.z
+    side = (control[copy, _FLOW_SIDE, pair] + control[copy, _LAUNCHES, pair]) & 1
+    if x == 0 and y == 0:
+        control[1 - copy, _FLOW_SIDE, pair] = side
+        control[1 - copy, _DUAL_SIDE, pair] = (control[copy, _DUAL_SIDE, pair] + control[copy, _LAUNCHES, pair]) & 1
+        control[1 - copy, _LAUNCHES, pair] = launches
+        if pair == 0:
+            running[0] = cuda.gridDim.z
+    if x < w and y < h:
+        at = np.uint32(y * pitch + x)
+        u, v = state[pair, 2 * side, at], state[pair, 2 * side + 1, at]
+        px, py = np.float32(x) + u, np.float32(y) + v
+        qx, qy = min(max(px, _ZERO), np.float32(w - 1)), min(max(py, _ZERO), np.float32(h - 1))
+        gx, gy, rho = _ZERO, _ZERO, _ZERO
+        if qx == px and qy == py:
+            i, j = np.int32(qx), np.int32(qy)
+            a0, a1, a2, a3 = _weights(qx - np.float32(i), sharpness)
+            down = cuda.local.array(8, float32)
+            down[0] = down[1] = down[6] = down[7] = _ZERO
+            down[2], down[3], down[4], down[5] = _weights(qy - np.float32(j), sharpness)
+            x0, x1, x2 = _clamp(i - 2, w), _clamp(i - 1, w), i
+            x3, x4, x5 = _clamp(i + 1, w), _clamp(i + 2, w), _clamp(i + 3, w)
+            warped = _ZERO
+            second = numbers[1, pair]
+            for k in range(6):
+                line = level + _clamp(j + k - 2, h) * w
+                c0, c1 = pyramids[second, np.uint32(line + x0)], pyramids[second, np.uint32(line + x1)]
+                c2, c3 = pyramids[second, np.uint32(line + x2)], pyramids[second, np.uint32(line + x3)]
+                c4, c5 = pyramids[second, np.uint32(line + x4)], pyramids[second, np.uint32(line + x5)]
+                value = a0 * c1 + a1 * c2 + a2 * c3 + a3 * c4
+                warped += down[k + 1] * value
+                gx += down[k + 1] * _HALF * (a0 * (c2 - c0) + a1 * (c3 - c1) + a2 * (c4 - c2) + a3 * (c5 - c3))
+                gy += (down[k] - down[k + 2]) * _HALF * value
+            rho = warped - pyramids[numbers[0, pair], np.uint32(level + y * w + x)] - gx * u - gy * v
+        state[pair, _COEFFICIENTS, at] = gx
+        state[pair, _COEFFICIENTS + 1, at] = gy
+        state[pair, _COEFFICIENTS + 2, at] = rho
+
+
+@_jit(device=True)
+def _sum_of_block(values, wide, strips, tx, ty):
+    """Return in every thread the sum of the first `strips` rows of `wide` numbers, always added in the same order."""
+    cuda.syncthreads()
+    if ty == 0:
+        total = values[0, tx]
+        for k in range(1, strips):
+            total += values[k, tx]
+        values[0, tx] = total
+    half = WIDE // 2
+    while half > 0:
+        cuda.syncthreads()
+        if ty == 0 and tx < half and tx + half < wide:
+            values[0, tx] += values[0, tx + half]
+        half //= 2
+    cuda.syncthreads()
+    return values[0, 0]
+
+
+@functools.cache
+def _relax(rows: int) -> Any:
+    """Return the kernel of the iterations in which a thread keeps `rows` pixels."""
+    highest = TALL if rows > 1 else 2 * ROWS
+    shape, shape_left = (highest, WIDE), (highest, WIDE + 1)
+    shape_above = (highest // rows + 1, WIDE)
+    each, one, last = np.uint64(rows), np.uint64(1), np.uint64(rows - 1)
+
+    @_limited
+    def relax(state, sums, tickets, control, running, converged, call, copy, launch, count, h, w, pitch, tiles_x,
+              bound, tau, slope, limit):
+        """Do `count` iterations of every pair that has not converged, and test them.
+
+        `bound` is lambda * theta, `slope` tau / theta; a pair converges when the squared changes of its flow in the
+        last iteration add up to `limit` or less; with the last one `call` is left in `converged`.
+        """
+        pair = cuda.blockIdx.y
+        if control[copy, _LAUNCHES, pair] <= launch:
+            return
+        flow = 2 * ((control[copy, _FLOW_SIDE, pair] + launch) & 1)
+        dual = _DUAL + 4 * ((control[copy, _DUAL_SIDE, pair] + launch) & 1)
+
+        # Shared memory: the flow, theta * p11 and p21 with zeros on their left, p12 and p22 below each strip of rows
+        u_of = cuda.shared.array(shape, float32)
+        v_of = cuda.shared.array(shape, float32)
+        p11_of = cuda.shared.array(shape_left, float32)
+        p21_of = cuda.shared.array(shape_left, float32)
+        p12_of = cuda.shared.array(shape_above, float32)
+        p22_of = cuda.shared.array(shape_above, float32)
+
+        u = cuda.local.array(rows, float32)  # all loops over these are unrolled: they are registers
+        v = cuda.local.array(rows, float32)
+        p11 = cuda.local.array(rows, float32)
+        p12 = cuda.local.array(rows, float32)
+        p21 = cuda.local.array(rows, float32)
+        p22 = cuda.local.array(rows, float32)
+        gx = cuda.local.array(rows, float32)
+        gy = cuda.local.array(rows, float32)
+        rho = cuda.local.array(rows, float32)
+        inverse = cuda.local.array(rows, float32)
+
+        tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
+        wide, strips = cuda.blockDim.x, cuda.blockDim.y
+        tall = strips * rows
+        tile_x, tile_y = cuda.blockIdx.x % tiles_x, cuda.blockIdx.x // tiles_x
+        left = min(tile_x * (wide - 2 * _HALO), w - wide)
+        top = min(tile_y * (tall - 2 * _HALO), h - tall)
+
+        # A tile is right from HALO pixels inside; neighbours share the doubtful ones so that each is stored once.
+        first, end = 0, tall
+        if tile_y > 0:
+            first = _HALO
+        if top + tall < h:
+            end = min((tile_y + 1) * (tall - 2 * _HALO), h - tall) + _HALO - top
+        mine = tile_x == 0 or tx >= _HALO
+        if left + wide < w:
+            mine = mine and tx < min((tile_x + 1) * (wide - 2 * _HALO), w - wide) + _HALO - left
+        own = np.int32(0)  # bit r: the thread's pixel r is to be counted and stored
+        for r in range(rows):
+            if mine and first <= ty * rows + r < end:
+                own |= 1 << r
+
+        # Unsigned: the wrap-around test of signed indices would double the instructions.
+        column, strip = np.uint64(tx), np.uint64(ty)
+        row, line = strip * each, np.uint64(pitch)
+        right, below = np.uint64(min(tx + 1, wide - 1)), np.uint64(min(ty * rows + rows, tall - 1))
+        start = np.uint64((top + ty * rows) * pitch + left + tx)
+        for r in range(each):
+            at = start + r * line
+            u[r] = state[pair, flow, at]
+            v[r] = state[pair, flow + 1, at]
+            p11[r] = state[pair, dual, at]
+            p12[r] = state[pair, dual + 1, at]
+            p21[r] = state[pair, dual + 2, at]
+            p22[r] = state[pair, dual + 3, at]
+            gx[r] = state[pair, _COEFFICIENTS, at]
+            gy[r] = state[pair, _COEFFICIENTS + 1, at]
+            rho[r] = state[pair, _COEFFICIENTS + 2, at]
+        for r in range(each):
+            inverse[r] = _ONE / max(gx[r] * gx[r] + gy[r] * gy[r], _TINY)
+            p11_of[row + r, column + one] = p11[r]
+            p21_of[row + r, column + one] = p21[r]
+            if tx == 0:
+                p11_of[row + r, column] = _ZERO
+                p21_of[row + r, column] = _ZERO
+        p12_of[strip + one, column] = p12[last]
+        p22_of[strip + one, column] = p22[last]
+        if ty == 0:
+            p12_of[strip, column] = _ZERO
+            p22_of[strip, column] = _ZERO
+        cuda.syncthreads()
+
+        error = _ZERO
+        for _ in range(count):
+            error = _ZERO
+            p12_above, p22_above = p12_of[strip, column], p22_of[strip, column]
+            for r in range(each):
+                away = (rho[r] + gx[r] * u[r] + gy[r] * v[r]) * inverse[r]
+                away = min(max(away, -bound), bound)
+                du = p11[r] - p11_of[row + r, column] + p12[r] - p12_above - away * gx[r]
+                dv = p21[r] - p21_of[row + r, column] + p22[r] - p22_above - away * gy[r]
+                p12_above, p22_above = p12[r], p22[r]
+                if own & (1 << r):
+                    error += du * du + dv * dv
+                u[r] += du
+                v[r] += dv
+                u_of[row + r, column] = u[r]
+                v_of[row + r, column] = v[r]
+            cuda.syncthreads()
+            for r in range(each):
+                if r < last:
+                    u_below, v_below = u[r + one], v[r + one]
+                else:
+                    u_below, v_below = u_of[below, column], v_of[below, column]
+                ux, uy = u_of[row + r, right] - u[r], u_below - u[r]
+                vx, vy = v_of[row + r, right] - v[r], v_below - v[r]
+                share = _ONE / (_ONE + slope * math.sqrt(ux * ux + uy * uy))
+                p11[r] = (p11[r] + tau * ux) * share
+                p12[r] = (p12[r] + tau * uy) * share
+                share = _ONE / (_ONE + slope * math.sqrt(vx * vx + vy * vy))
+                p21[r] = (p21[r] + tau * vx) * share
+                p22[r] = (p22[r] + tau * vy) * share
+                p11_of[row + r, column + one] = p11[r]
+                p21_of[row + r, column + one] = p21[r]
+            p12_of[strip + one, column] = p12[last]
+            p22_of[strip + one, column] = p22[last]
+            cuda.syncthreads()
+
+        flow, dual = 2 - flow, 2 * _DUAL + 4 - dual
+        for r in range(each):
+            if own & (1 << r):
+                at = start + r * line
+                state[pair, flow, at] = u[r]
+                state[pair, flow + 1, at] = v[r]
+                state[pair, dual, at] = p11[r]
+                state[pair, dual + 1, at] = p12[r]
+                state[pair, dual + 2, at] = p21[r]
+                state[pair, dual + 3, at] = p22[r]
+
+        # The sum of the block, and in the last block of the pair the sum of all
+        blocks = cuda.gridDim.x
+        u_of[ty, tx] = error
+        total = _sum_of_block(u_of, wide, strips, tx, ty)
+        if tx == 0 and ty == 0:
+            sums[pair, cuda.blockIdx.x] = total
+            cuda.threadfence()
+            p12_of[0, 0] = np.float32(cuda.atomic.inc(tickets, pair, np.uint32(blocks - 1)) == blocks - 1)
+        cuda.syncthreads()
+        if p12_of[0, 0] > _ZERO:
+            cuda.threadfence()
+            total = _ZERO
+            for k in range(ty * wide + tx, blocks, wide * strips):
+                total += sums[pair, k]
+            u_of[ty, tx] = total
+            total = _sum_of_block(u_of, wide, strips, tx, ty)
+            if tx == 0 and ty == 0 and total <= limit:
+                control[copy, _LAUNCHES, pair] = launch + 1
+                if cuda.atomic.sub(running, 0, 1) == 1:
+                    converged[0] = call
+
+    return relax
+
+
+@functools.cache
+def _smooth(side: int) -> Any:
+    """Return the kernel of the median filter over `side` x `side` pixels, borders repeated."""
+    radius, kept = side // 2, side * side // 2 + 1
+
+    @_jit
+    def smooth(state, control, copy, h, w, pitch):
+        """Filter the flow onto its other side: the largest of the smaller half, which is kept sorted."""
+        x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        y = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
+        pair = cuda.blockIdx.z
+        launches = control[copy, _LAUNCHES, pair]
+        flow = (control[copy, _FLOW_SIDE, pair] + launches) & 1
+        if x == 0 and y == 0:
+            control[1 - copy, _FLOW_SIDE, pair] = 1 - flow
+            control[1 - copy, _DUAL_SIDE, pair] = (control[copy, _DUAL_SIDE, pair] + launches) & 1
+            control[1 - copy, _LAUNCHES, pair] = 0
+        if x < w and y < h:
+            least = cuda.local.array(kept, float32)
+            for plane in range(2):
+                for k in range(kept):
+                    least[k] = _HUGE
+                for j in range(-radius, radius + 1):
+                    line = _clamp(y + j, h) * pitch
+                    for i in range(-radius, radius + 1):
+                        value = state[pair, 2 * flow + plane, np.uint32(line + _clamp(x + i, w))]
+                        for k in range(kept):
+                            least[k], value = min(least[k], value), max(least[k], value)
+                state[pair, 2 - 2 * flow + plane, np.uint32(y * pitch + x)] = least[kept - 1]
+
+    return smooth
+
+
+@_jit
+def _collect(state, control, copy, pitch, flows):
+    """Fill `flows` (pairs, h, w, 2) from the state."""
+    x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    y = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
+    pair = cuda.blockIdx.z
+    if x < flows.shape[2] and y < flows.shape[1]:
+        side = (control[copy, _FLOW_SIDE, pair] + control[copy, _LAUNCHES, pair]) & 1
+        for k in range(2):
+            flows[pair, y, x, k] = state[pair, 2 * side + k, np.uint32(y * pitch + x)]
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Size of a level, where it begins in a pyramid, and how `_relax` cuts it into tiles."""
+
+    height: int
+    width: int
+    pitch: int  # numbers from row to row of a plane of the state
+    first: int
+    rows: int  # that a thread keeps
+    threads: tuple[int, int]
+    tiles: tuple[int, int]
+
+
+def _levels(sizes: Sequence[tuple[int, int]]) -> list[_Level]:
+    levels, first = [], 0
+    for h, w in sizes:
+        wide, tiles_x = min(w, WIDE), _tiles(w, WIDE)
+        if h < 2 * ROWS:
+            rows, strips, tiles_y = 1, h, 1
+        else:
+            heights = range(2, min(h, TALL) // ROWS + 1)
+            rows, strips = ROWS, min(heights, key=lambda n: n * _tiles(h, n * ROWS))
+            tiles_y = _tiles(h, strips * ROWS)
+        levels.append(_Level(h, w, -(-w // 8) * 8, first, rows, (wide, strips), (tiles_x, tiles_y)))
+        first += h * w
+    return levels
+
+
+def _tiles(length: int, tile: int) -> int:
+    """Return how many tiles, overlapping by two borders, cover a side."""
+    return 1 if length <= tile else -(-(length - 2 * _HALO) // (tile - 2 * _HALO))
+
+
+def _geometry(level: _Level) -> tuple[Any, ...]:
+    return np.int32(level.height), np.int32(level.width), np.int32(level.pitch)
+
+
+def bytes_per_pair(width: int, height: int, params: TVL1Params) -> int:
+    """Return the device memory that a pair takes, its flow and two images of its own included."""
+    levels = _levels(level_sizes(width, height, params))
+    finest, coarsest = levels[0], levels[-1]
+    pyramid = coarsest.first + coarsest.height * coarsest.width
+    tiles = max(level.tiles[0] * level.tiles[1] for level in levels)
+    image = width * height + 4 * pyramid
+    return 4 * (PLANES * finest.height * finest.pitch + 2 * width * height + tiles + 32) + 2 * image
+
+
+def free_bytes(device: int = 0) -> int:
+    """Return the free memory of a device; under the simulator a gigabyte."""
+    with cuda.gpus[device]:
+        free = cuda.current_context().get_memory_info().free
+    return int(min(free, 2**50)) if free != math.inf else 2**30
+
+
+def devices() -> int:
+    """Return the number of usable CUDA devices; never raises."""
+    try:
+        return len(cuda.gpus) if cuda.is_available() else 0
+    except Exception:  # whatever a broken driver brings about: there is no device
+        return 0
+
+
+def missing() -> str:
+    """Return one sentence on what is missing where `devices` is 0."""
+    error = cuda.cuda_error()
+    if error is not None:
+        return f"CUDA cannot start: no NVIDIA driver, or one that does not work ({' '.join(str(error).split())})."
+    if not len(cuda.gpus):
+        return "The NVIDIA driver works but shows no device; CUDA_VISIBLE_DEVICES may hide them."
+    return ('The CUDA compiler libraries are missing: pip install "densetraj[gpu]" for drivers of CUDA 13, '
+            '"densetraj[gpu12]" for those of CUDA 12.')
+
+
+class Solver:
+    """TV-L1 flow of batches of pairs on one device; memory is kept from call to call.
+
+    Each solver has a stream of its own and serves one thread at a time; two of them, each in its thread, overlap the
+    copies of one batch with the computation of another.
+
+    Parameters
+    ----------
+    width, height : int
+        Size of the images, pixels.
+    params : TVL1Params
+    device : int
+        Number of the device.
+
+    Raises
+    ------
+    DeviceError
+        There is no such device.
+    """
+
+    def __init__(self, width: int, height: int, params: TVL1Params, *, device: int = 0) -> None:
+        count = devices()
+        if not count:
+            raise DeviceError(missing())
+        if not 0 <= device < count:
+            raise DeviceError(f"The device cuda:{device} is not there: CUDA shows {count}, numbered from 0.")
+        self._sizes = level_sizes(width, height, params)
+        self._params = params
+        self._device = device
+        self._batch: _Batch | None = None
+
+    def solve(self, images: Sequence[ByteArray], pairs: Sequence[tuple[int, int]]) -> FloatArray:
+        """Return the flow of every pair.
+
+        Parameters
+        ----------
+        images : sequence of ndarray, shape (H, W), uint8
+        pairs : sequence of (int, int)
+            Which images make up each pair; an image may be in any number of them.
+
+        Returns
+        -------
+        ndarray, shape (n, H, W, 2), float32
+            x then y, pixels.
+
+        Raises
+        ------
+        MemoryError
+            The device has no room for so many pairs; nothing of the batch is kept on it.
+        """
+        if not pairs:
+            return np.empty((0, *self._sizes[0], 2), np.float32)
+        with cuda.gpus[self._device]:
+            try:
+                if self._batch is None or not self._batch.holds(len(images), len(pairs)):
+                    self._batch = None  # before more is asked for
+                    self._batch = _Batch(self._sizes, self._params, len(images), len(pairs))
+                self._batch.load(images, pairs)
+                solve(self._batch, self._params)
+                return self._batch.flows()
+            except Exception as error:
+                self._batch = None
+                if "OUT_OF_MEMORY" not in str(error):
+                    raise
+                message = f"{len(pairs)} pairs have no room on the device cuda:{self._device} ({error})."
+        raise MemoryError(message)  # only here, where the error that keeps the arrays alive is gone
+
+
+class _Batch:
+    """Images and state of a batch on the current device; `idt.flow.tvl1.solve` calls the steps in their order."""
+
+    def __init__(self, sizes: Sequence[tuple[int, int]], params: TVL1Params, images: int, pairs: int) -> None:
+        self.sizes = sizes
+        self._params = params
+        self._levels = _levels(sizes)
+        (h, w), finest, coarsest = sizes[0], self._levels[0], self._levels[-1]
+        pyramid = coarsest.first + coarsest.height * coarsest.width
+        tiles = max(level.tiles[0] * level.tiles[1] for level in self._levels)
+
+        self._stream = cuda.stream()
+        self._events = [cuda.event() for _ in range(AHEAD)]
+        self._host_grey = cuda.pinned_array((images, h * w), np.uint8)
+        self._host_flows = cuda.pinned_array((pairs, h, w, 2), np.float32)
+        self._host_numbers = cuda.pinned_array((2, pairs), np.int32)
+        self._converged = cuda.mapped_array(1, np.int32)
+        self._grey = cuda.device_array((images, h * w), np.uint8)
+        self._pyramids = cuda.device_array((images, pyramid), np.float32)
+        self._state = cuda.device_array((pairs, PLANES, finest.height * finest.pitch), np.float32)
+        self._flows = cuda.device_array((pairs, h, w, 2), np.float32)
+        # Whole cache lines for each pair, since what lies beside in a line could be stale when its last block reads it.
+        self._sums = cuda.device_array((pairs, -(-tiles // 32) * 32), np.float32)
+        self._numbers = cuda.device_array((2, pairs), np.int32)
+        self._control = cuda.to_device(np.zeros((2, 3, pairs), np.int32), self._stream)
+        self._tickets = cuda.to_device(np.zeros(pairs, np.uint32), self._stream)
+        self._running = cuda.device_array(1, np.int32)
+        self._converged[0] = 0
+        self._call = 0
+        self._copy = 0
+        self._pairs = 0
+
+    def holds(self, images: int, pairs: int) -> bool:
+        """Say whether a batch of this size has room."""
+        return images <= len(self._host_grey) and pairs <= len(self._host_flows)
+
+    def load(self, images: Sequence[ByteArray], pairs: Sequence[tuple[int, int]]) -> None:
+        """Take images and pairs, and make the pyramids."""
+        n, self._pairs = len(images), len(pairs)
+        for into, image in zip(self._host_grey, images, strict=False):
+            into.reshape(image.shape)[:] = image
+        self._host_numbers[:, :self._pairs] = np.transpose(pairs)
+        self._grey[:n].copy_to_device(self._host_grey[:n], self._stream)
+        self._numbers.copy_to_device(self._host_numbers, self._stream)
+        _to_float[(-(-self._grey.shape[1] // 256), n), 256, self._stream](self._grey, self._pyramids)
+        ratio = np.float32(1 / self._params.scale_step)
+        for fine, coarse in itertools.pairwise(self._levels):
+            _reduce[self._grid(coarse, n), _BLOCK, self._stream](
+                self._pyramids, np.int32(fine.first), np.int32(fine.height), np.int32(fine.width),
+                np.int32(coarse.first), np.int32(coarse.height), np.int32(coarse.width), ratio)
+
+    def enter(self, level: int) -> None:
+        """Begin a level from the next coarser one, if there is one."""
+        fine = self._levels[level]
+        factor = 1 / self._params.scale_step if level + 1 < len(self._levels) else 0.0
+        coarse = self._levels[level + 1] if factor else fine
+        _enter[self._grid(fine), _BLOCK, self._stream](
+            self._state, self._control, np.int32(self._copy), *_geometry(fine), *_geometry(coarse),
+            np.float32(coarse.height / fine.height), np.float32(coarse.width / fine.width), np.float32(factor))
+        self._copy = 1 - self._copy
+
+    def linearise(self, level: int) -> None:
+        """Fill the planes of the data term."""
+        at = self._levels[level]
+        _linearise[self._grid(at), _BLOCK, self._stream](
+            self._state, self._pyramids, self._numbers, self._control, self._running, np.int32(self._copy),
+            np.int32(self._launches), np.int32(at.first), *_geometry(at), np.float32(self._params.sharpness))
+        self._copy = 1 - self._copy
+
+    def relax(self, level: int) -> None:
+        """Iterate; the host follows AHEAD launches behind to see whether all pairs have converged."""
+        at, p = self._levels[level], self._params
+        self._call += 1
+        kernel = _relax(at.rows)[(at.tiles[0] * at.tiles[1], self._pairs), at.threads, self._stream]
+        before = (self._state, self._sums, self._tickets, self._control, self._running, self._converged,
+                  np.int32(self._call), np.int32(self._copy))
+        after = (*_geometry(at), np.int32(at.tiles[0]), np.float32(p.lambda_ * p.theta), np.float32(p.tau),
+                 np.float32(p.tau / p.theta), np.float32(p.epsilon**2 * at.height * at.width))
+        for launch in range(self._launches):
+            event = self._events[launch % AHEAD]
+            if launch >= AHEAD:
+                event.synchronize()
+                if self._converged[0] == self._call:
+                    break
+            count = min(TEST_EVERY, p.iterations - launch * TEST_EVERY)
+            kernel(*before, np.int32(launch), np.int32(count), *after)
+            event.record(self._stream)
+
+    def smooth(self, level: int) -> None:
+        """Filter the flow."""
+        at = self._levels[level]
+        _smooth(self._params.median)[self._grid(at), _BLOCK, self._stream](
+            self._state, self._control, np.int32(self._copy), *_geometry(at))
+        self._copy = 1 - self._copy
+
+    def flows(self) -> FloatArray:
+        """Return the flow of every pair on the finest level."""
+        finest = self._levels[0]
+        _collect[self._grid(finest), _BLOCK, self._stream](
+            self._state, self._control, np.int32(self._copy), np.int32(finest.pitch), self._flows)
+        host = self._host_flows[:self._pairs]
+        self._flows[:self._pairs].copy_to_host(host, self._stream)
+        self._stream.synchronize()
+        return host.copy()
+
+    @property
+    def _launches(self) -> int:
+        return -(-self._params.iterations // TEST_EVERY)
+
+    def _grid(self, level: _Level, layers: int | None = None) -> tuple[int, int, int]:
+        return -(-level.width // _BLOCK[0]), -(-level.height // _BLOCK[1]), layers or self._pairs
