@@ -89,6 +89,9 @@ def _app() -> App:
                    "Start with: idt demo")
     for command in (demo, extract, view, export, diff, info):
         app.command(command)
+    # Loaded when called: it brings the flow methods along, which take their time.
+    app.command("idt.cli.flow:flow", help="Write the optical flow of videos: for each a folder of images, or one file "
+                                          "of arrays.")
     return app
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from cyclopts import Parameter
 
 from idt.cli.options import Common, usable_cores
-from idt.cli.progress import counted
+from idt.cli.progress import counted, in_bytes
 from idt.errors import ParameterError
 from idt.params import Params
 
@@ -88,7 +88,7 @@ def _kernels() -> Lines:
     for place in sorted({str(kernel.stats.cache_path) for kernel in kernels if kernel.stats.cache_path}):
         files = list(Path(place).glob("*.nb[ci]"))
         size = sum(path.stat().st_size for path in files)
-        lines.append(("kernel cache", f"{place}, {counted(len(files), 'file')}, {_bytes(size)}"))
+        lines.append(("kernel cache", f"{place}, {counted(len(files), 'file')}, {in_bytes(size)}"))
     return lines
 
 
@@ -129,7 +129,7 @@ def _holds_features(path: Path) -> bool:
 
 def _features(path: Path, features: Features) -> Lines:
     meta = features.meta
-    lines: Lines = [("features", f"{path}, {_bytes(path.stat().st_size)}")]
+    lines: Lines = [("features", f"{path}, {in_bytes(path.stat().st_size)}")]
     video, span = meta.get("video"), meta.get("span")
     if video:
         rate = f", {video['fps']:.2f} frames/s" if video["fps"] else ""
@@ -159,7 +159,7 @@ def _video(path: Path) -> Lines:
         for frame in reader:
             time_s = frame.time_s
     stated = f" (its header says {reader.total})" if reader.total not in (None, reader.decoded) else ""
-    lines: Lines = [("video", f"{path}, {_bytes(identity(path, content=False)['size'])}"),
+    lines: Lines = [("video", f"{path}, {in_bytes(identity(path, content=False)['size'])}"),
                     ("size", f"{reader.width}x{reader.height}"),
                     ("frames", f"{_frames(reader.decoded, reader.damaged)}{stated}"),
                     ("frame rate", f"{reader.fps:.3f} frames/s" if reader.fps else "not stated")]
@@ -170,11 +170,3 @@ def _video(path: Path) -> Lines:
 
 def _frames(decoded: int, damaged: int) -> str:
     return counted(decoded, "frame") + (f", {damaged} of them damaged" if damaged else "")
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"

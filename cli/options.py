@@ -1,4 +1,4 @@
-"""Flags that several commands share; those of the method are generated from the fields of Params."""
+"""Flags that several commands share; those of the methods are generated from the fields of their parameters."""
 
 from __future__ import annotations
 
@@ -30,39 +30,50 @@ def _split(_type: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
     return tuple(value.strip() for token in tokens for value in token.value.split(","))
 
 
-def _flag(f: dataclasses.Field[Any]) -> Any:
+def _flag(f: dataclasses.Field[Any], owner: type, group: Group) -> Any:
     """Return the annotated type of the flag of a field; None as its value says that the flag was not given."""
-    hint = get_type_hints(Params)[f.name]
+    hint = get_type_hints(owner)[f.name]
     kind = next(a for a in get_args(hint) if a is not type(None)) if type(None) in get_args(hint) else hint
     unit = f"{f.metadata['unit']}; " if f.metadata["unit"] else ""
-    allowed = f"{limits_text(f)}; " if hint is not bool else ""
+    allowed = f"{limits_text(f, owner)}; " if hint is not bool else ""
     text = f.metadata["text"][0].upper() + f.metadata["text"][1:]
-    options: dict[str, Any] = {"name": flag_name(f), "group": METHOD, "show_default": False,
+    options: dict[str, Any] = {"name": flag_name(f), "group": group, "show_default": False,
                                "help": f"{text} [{unit}{allowed}default: {default_text(f)}]."}
     if get_origin(kind) is tuple:
         return Annotated[tuple[str, ...] | None, Parameter(converter=_split, n_tokens=1, negative=(), metavar="A,B",
                                                            **options)]
-    if get_origin(kind) is Literal:  # checked by Params, whose message names what is allowed
+    if get_origin(kind) is Literal:  # checked by the class, whose message names what is allowed
         return Annotated[str | None, Parameter(metavar="NAME", negative=(), **options)]
     if kind is bool:
         return Annotated[bool | None, Parameter(**options)]
     return Annotated[kind | None, Parameter(negative=(), metavar="N" if kind is int else "X", **options)]
 
 
+def flags(name: str, owner: type, group: Group) -> Any:
+    """Return a dataclass of one flag for each field of a class of parameters; None where the flag was not given."""
+    given = dataclasses.make_dataclass(
+        name, [(f.name, _flag(f, owner, group), dataclasses.field(default=None)) for f in dataclasses.fields(owner)
+               if "text" in f.metadata], frozen=True, kw_only=True)
+    given.__doc__ = f"Flags of {owner.__name__}; None where the flag was not given."
+    given.__module__ = __name__  # cyclopts takes a class without a module of its own for a builtin
+    return given
+
+
+def values_of(given: Any) -> dict[str, Any]:
+    """Return the flags that were given."""
+    return {name: value for name, value in vars(given).items() if value is not None}
+
+
 if TYPE_CHECKING:
     Given: TypeAlias = Any
 else:
-    Given = dataclasses.make_dataclass(
-        "Given", [(f.name, _flag(f), dataclasses.field(default=None)) for f in dataclasses.fields(Params)],
-        frozen=True, kw_only=True)
-    Given.__doc__ = "Flags of the method; None where the flag was not given."
-    Given.__module__ = __name__  # cyclopts takes a class without a module of its own for a builtin
+    Given = flags("Given", Params, METHOD)
 
 
 def params_of(given: Any, file: Path | None) -> Params:
     """Return the parameters of a command line: those of the file, overridden by the flags that were given."""
-    flags = {name: value for name, value in vars(given).items() if value is not None}
-    return Params.from_dict(flags) if file is None else Params.from_toml(file, **flags)
+    values = values_of(given)
+    return Params.from_dict(values) if file is None else Params.from_toml(file, **values)
 
 
 def usable_cores() -> int:

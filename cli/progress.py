@@ -1,4 +1,4 @@
-"""What the extraction of videos shows on stderr: a bar on a terminal, a line for each video, a summary."""
+"""What a batch of videos shows on stderr: a bar on a terminal, a line for each video, a summary."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from idt.cli.options import Common
 
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Context manager whose `progress` and `report` are given to `idt.batch.extract_videos`."""
+    """Context manager whose `progress` and `report` are given to `idt.batch.extract_videos`.
+
+    What is said of an extraction stands in `unit`, `result` and `kernels_cached`.
+    """
+
+    unit = "frames"
 
     def __init__(self, common: Common) -> None:
         self._common = common
@@ -40,8 +45,8 @@ class Reporter:
 
     def progress(self, progress: Progress) -> None:
         """Move the bar."""
-        if progress.frames == 0:
-            self._compiling = self._last is None and self._must_compile()
+        if progress.done == 0:
+            self._compiling = self._last is None and self.must_compile()
             self._began = time.perf_counter()
         self._last = progress
         if self._bar is None:
@@ -51,16 +56,16 @@ class Reporter:
             if progress.videos > 1:
                 self._bar.add_task("", total=progress.videos, rate="")
         frames, *videos = self._bar.task_ids
-        if progress.frames == 0:
+        if progress.done == 0:
             self._bar.reset(frames, description=_short(Path(progress.job.source).name), rate="")
             self._bar.tasks[0].total = None  # which `reset` would leave as it was
         else:
             speed = self._bar.tasks[0].speed
-            rate = f"{speed:.1f} frames/s, " if speed else ""
-            self._bar.update(frames, completed=progress.frames, total=progress.total,
-                             rate=f"{rate}{progress.trajectories} trajectories")
+            parts = [f"{speed:.1f} {self.unit}/s"] if speed else []
+            parts += [f"{progress.trajectories} trajectories"] if progress.trajectories is not None else []
+            self._bar.update(frames, completed=progress.done, total=progress.total, rate=", ".join(parts))
         for task in videos:
-            share = min(1.0, progress.frames / progress.total) if progress.total else 0.0
+            share = min(1.0, progress.done / progress.total) if progress.total else 0.0
             self._bar.update(task, description=f"video {progress.number} of {progress.videos}",
                              completed=progress.number - 1 + share)
 
@@ -71,11 +76,20 @@ class Reporter:
                 traceback.print_exception(outcome.error)
             self._say(f"idt: {outcome.reason}")
         elif outcome.meta is not None and self._last is not None and not self._common.quiet:
-            frames, seconds = self._last.frames, time.perf_counter() - self._began
-            reason = f" ({outcome.meta['reason']})" if outcome.meta["reason"] else ""
-            note = "compilation included" if self._compiling else f"{frames / seconds:.1f} frames/s"
-            self._say(f"{outcome.job.source}: {counted(outcome.meta['rows'], 'trajectory', 'trajectories')}{reason}, "
-                      f"{counted(frames, 'frame')} in {seconds:.1f} s ({note})")
+            done, seconds = self._last.done, time.perf_counter() - self._began
+            note = "compilation included" if self._compiling else f"{done / seconds:.1f} {self.unit}/s"
+            self._say(f"{outcome.job.source}: {self.result(outcome.meta, done)} in {seconds:.1f} s ({note})")
+
+    def result(self, meta: dict[str, Any], done: int) -> str:
+        """Return what was made of how many frames."""
+        reason = f" ({meta['reason']})" if meta["reason"] else ""
+        return f"{counted(meta['rows'], 'trajectory', 'trajectories')}{reason}, {counted(done, 'frame')}"
+
+    def kernels_cached(self) -> bool:
+        """Tell whether nothing needs to be compiled."""
+        from idt.pipeline import kernels_cached
+
+        return kernels_cached()
 
     def summary(self, summary: Summary, output: Path) -> None:
         """Print how many videos are done, unless the one that failed has been reported."""
@@ -91,11 +105,9 @@ class Reporter:
         else:
             self._bar.console.print(line, soft_wrap=True, markup=False, highlight=False)
 
-    def _must_compile(self) -> bool:
+    def must_compile(self) -> bool:
         """Say so when the kernels have to be compiled first."""
-        from idt.pipeline import kernels_cached
-
-        if kernels_cached():
+        if self.kernels_cached():
             return False
         if not self._common.quiet:
             self._say("idt: compiling the kernels; this happens once and takes up to half a minute")
@@ -119,6 +131,15 @@ def extracted(video: str, path: Path, params: Params, common: Common, *, threads
 def counted(number: int, one: str, many: str | None = None) -> str:
     """Return the number with its noun."""
     return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def in_bytes(size: float) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
 
 
 def _short(name: str) -> str:

@@ -20,7 +20,7 @@ from idt.errors import ParameterError
 DESCRIPTORS = ("trajectory", "hog", "hof", "mbhx", "mbhy")
 
 Descriptor = Literal["trajectory", "hog", "hof", "mbhx", "mbhy"]
-FlowMethod = Literal["farneback", "dis"]
+FlowMethod = Literal["farneback", "tvl1", "dis", "deepflow"]
 Match = Literal["flow", "orb", "akaze", "sift"]
 People = Literal["none", "hog"]
 DType = Literal["float16", "float32"]
@@ -73,6 +73,8 @@ class Parameters:
     def from_toml(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
         """Return parameters read from a TOML file of ``field = value`` lines; `overrides` win over the file.
 
+        Of a section of the file, given as a dict, the names that are given win.
+
         Raises
         ------
         ParameterError
@@ -87,11 +89,20 @@ class Parameters:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ParameterError(f"{path}: the parameter file is not TOML ({error}); "
                                  "it holds lines such as: stride = 5") from error
+        sections = {name: values[name] | changes for name, changes in overrides.items()
+                    if isinstance(changes, dict) and isinstance(values.get(name), dict)}
+        try:
+            return cls.from_dict(values | overrides | sections)
+        except ParameterError as error:
+            raise ParameterError(str(error) if cls._is_sound(values) else f"{path}: {error}") from error
+
+    @classmethod
+    def _is_sound(cls, values: dict[str, Any]) -> bool:
         try:
             cls.from_dict(values)
-        except ParameterError as error:
-            raise ParameterError(f"{path}: {error}") from error
-        return cls.from_dict(values | overrides)
+        except ParameterError:
+            return False
+        return True
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that are equal exactly when all fields are equal."""
@@ -221,6 +232,8 @@ def flag_name(f: dataclasses.Field[Any]) -> str:
 
 def limits_text(f: dataclasses.Field[Any], owner: type = Params) -> str:
     """Return the allowed values of a field of the class `owner` in words, for messages, help and tables."""
+    if "allowed" in f.metadata:
+        return ", ".join(map(str, f.metadata["allowed"]))
     if "low" not in f.metadata:
         hint = get_type_hints(owner)[f.name]
         if hint is bool:

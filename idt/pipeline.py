@@ -412,10 +412,11 @@ def kernels_cached() -> bool:
 
     used = (_farneback_cpu.solve_level, descriptors._describe, sampling._min_eigenvalues, tracking._collect,
             camera._peaks, camera._apart, camera._homography, camera._warp)
-    return all(_is_cached(kernel) for kernel in used)
+    return all(is_cached(kernel) for kernel in used)
 
 
-def _is_cached(kernel: Any) -> bool:
+def is_cached(kernel: Any) -> bool:
+    """Tell whether a kernel is in Numba's cache, compiled from the present source."""
     # Numba tells this nowhere else; where caching or compilation is off, there is no such file.
     file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
     return file is not None and bool(file._load_index())

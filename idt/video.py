@@ -142,6 +142,8 @@ class FrameReader:
         (x, y) size of the yielded frames over the size in the video, None before the first.
     total : int or None
         Number of frames that the container promises: good for a progress bar, not for arithmetic.
+    stated_size : tuple of int, or None
+        Height and width of the frames as the container states them, before any rotation and resize.
     decoded : int
         Frames decoded so far, skipped ones included.
     """
@@ -150,6 +152,7 @@ class FrameReader:
                  colour: bool) -> None:
         self.fps = pictures.fps
         self.total = pictures.total
+        self.stated_size = pictures.size
         self.width: int | None = None
         self.height: int | None = None
         self.scale: tuple[float, float] | None = None
@@ -234,6 +237,7 @@ class _Pictures:
 
     fps: float | None = None
     total: int | None = None
+    size: tuple[int, int] | None = None
     damaged = 0
 
     def __init__(self, name: str) -> None:
@@ -250,6 +254,7 @@ class _Array(_Pictures):
     def __init__(self, array: np.ndarray) -> None:
         super().__init__("array")
         self.total = len(array)
+        self.size = array.shape[1], array.shape[2]
         self._array = array
 
     def __iter__(self) -> Iterator[_Picture]:
@@ -318,6 +323,8 @@ class _VideoFile(_Pictures):
         self._reformatter = VideoReformatter()
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.fps = float(rate) if rate else None
+        height, width = self._stream.codec_context.height, self._stream.codec_context.width
+        self.size = (height, width) if height and width else None
         duration = self._container.duration
         if self._stream.frames > 0:
             self.total = self._stream.frames

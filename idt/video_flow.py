@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import itertools
 import json
 import logging
@@ -98,10 +99,10 @@ class FlowParams(Parameters):
                               "+ 128 (files diff_*)", source=_TSN)
     colours: bool = choice(False, "also write pictures of the flow to look at: hue is the direction, strength the "
                            "speed (files colour_*)", source="Baker et al. (IJCV 2011)")
-    format: Format = choice("jpg", "jpg, png: 8-bit images of x and of y; kitti: 16-bit png; flo: float32; npz, h5: "
-                            "one file of float16 arrays", source=_OURS)
+    format: Format = choice("jpg", "files of the flow: jpg and png are 8-bit images of x and y, kitti 16-bit png, flo "
+                            "float32, npz and h5 one file of float16 arrays", source=_OURS)
     quality: int = number(95, "quality of jpg", low=1, high=100, source="dense_flow")
-    bound: float = number(20.0, "jpg and png hold flow from -bound to bound; what is beyond is clipped", unit="px",
+    bound: float = number(20.0, "8-bit images hold flow from -bound to bound; what is beyond is clipped", unit="px",
                           above=0.0, high=1e6, source="dense_flow")
     naming: Naming = choice("dense_flow", "file names count from 1 (dense_flow) or from 0 (denseflow)",
                             source="the programs of these names")
@@ -146,7 +147,7 @@ class FlowParams(Parameters):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict of JSON types; `tvl1` holds all numbers of that method, or None for another."""
-        return {**super().to_dict(), "tvl1": None if self.solver is None else dataclasses.asdict(self.solver)}
+        return {**super().to_dict(), "tvl1": None if self.solver is None else self.solver.to_dict()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,9 +318,30 @@ def _video_flow(source: Source, params: FlowParams, device: str, threads: int) -
         yield from _Run(params, device, threads).pairs(reader)
 
 
-def check_device(device: str, params: FlowParams) -> None:
-    """Raise `DeviceError` or `ParameterError` when flow cannot be solved on a device."""
+def check_usable(params: FlowParams, device: str) -> None:
+    """Raise `DeviceError` or `ParameterError` when flow cannot be solved so on that device, or not be stored."""
     deque(flow.pairs((), method=params.method, device=device, params=params.solver), maxlen=0)
+    if params.format == "h5" and importlib.util.find_spec("h5py") is None:
+        raise ParameterError("format is h5, which needs h5py, but that is not installed: pip install densetraj[h5].")
+
+
+def kernels_cached(params: FlowParams, device: str = "cpu") -> bool:
+    """Tell whether the processor's kernels for the flow are in Numba's cache, compiled from the present source."""
+    from idt.flow.devices import gpus_of
+    from idt.pipeline import is_cached
+
+    used: list[Any] = []
+    if params.method == "tvl1" and not gpus_of(device, params.method):
+        from idt.flow import _tvl1_cpu
+
+        used += [_tvl1_cpu._linearise, _tvl1_cpu._relax]
+    if params.method == "farneback" or params.warped:
+        from idt.flow import _farneback_cpu
+
+        used.append(_farneback_cpu.solve_level)
+    if params.warped:
+        used += [sampling._min_eigenvalues, camera._peaks, camera._homography, camera._warp]
+    return all(is_cached(kernel) for kernel in used)
 
 
 def compile_kernels() -> None:
@@ -542,6 +564,14 @@ def pairs_of(count: int, params: FlowParams) -> int:
     whole, rest = divmod(max(count - params.step, 0), params.every)
     wanted = min(params.stack or 1, params.every)
     return whole * wanted + min(rest, wanted)
+
+
+def files_of(count: int, params: FlowParams) -> int:
+    """Return how many files are written of a video of which so many frames are processed."""
+    if params.format in ARRAY_FORMATS:
+        return 1
+    planes = 2 if params.format in ("jpg", "png") else 1
+    return 1 + sum(number * (planes if kind in files.FLOWS else 1) for kind, number in _expected(params, count).items())
 
 
 def _expected(params: FlowParams, count: int) -> dict[str, int]:

@@ -1,0 +1,134 @@
+"""idt flow: videos to optical flow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from cyclopts import Group, Parameter
+
+from idt.cli.options import Common, Output, Threads, flags, usable_cores, values_of
+from idt.cli.progress import Reporter, counted, in_bytes
+from idt.flow.tvl1 import TVL1Params
+from idt.video_flow import FlowParams
+
+if TYPE_CHECKING:
+    from idt.batch import FlowEstimate
+
+    GivenFlow: TypeAlias = Any
+    GivenTVL1: TypeAlias = Any
+else:
+    GivenFlow = flags("GivenFlow", FlowParams, Group("Flow and files", sort_key=8))
+    GivenTVL1 = flags("GivenTVL1", TVL1Params, Group(
+        "TV-L1", help="Only for --method tvl1; each changes one number of the preset.", sort_key=9))
+
+_NO_FLAGS, _NO_TVL1, _COMMON = GivenFlow(), GivenTVL1(), Common()
+
+
+def flow(
+    inputs: Annotated[list[str], Parameter(name="INPUT", negative=())], /, *,
+    output: Output,
+    device: Annotated[str, Parameter(metavar="NAME", negative=())] = "cpu",
+    threads: Threads = None,
+    params: Annotated[Path | None, Parameter(metavar="FILE.toml", negative=(), show_default=False)] = None,
+    force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    verify: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    estimate: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    given: Annotated[GivenFlow, Parameter(name="*")] = _NO_FLAGS,
+    tvl1: Annotated[GivenTVL1, Parameter(name="*")] = _NO_TVL1,
+    common: Annotated[Common, Parameter(name="*")] = _COMMON,
+) -> int:
+    """Write the optical flow of videos: for each a folder of images, or one file of arrays.
+
+    n frames give n - 1 flows. Videos are done in order, one after the other. What is done already is skipped; a video
+    that fails is reported and passed over, and leaves nothing half-written.
+
+    Parameters
+    ----------
+    inputs
+        Video files; folders (one that directly holds images is one video, any other is searched for videos); "globs";
+        @list.txt, a file with one of these a line.
+    output
+        Folder of the results: walk/a.avi below a folder argument gives the folder walk/a.avi/, or walk/a.avi.npz.
+    device
+        cpu, cuda (the first GPU), cuda:1, cuda:0,1 (several), or auto: the GPUs if there are any.
+    params
+        Parameters, as lines such as: step = 2; those of TV-L1 in a section [tvl1]. Flags override it.
+    force
+        Also write what is done already.
+    verify
+        Take a video for unchanged only when its content is, not by size and time stamp.
+    estimate
+        Write nothing; solve a few pairs of some of the videos and print how long all will take and how large it will
+        be.
+    """
+    from idt.batch import estimate_flow, flow_videos
+
+    settings = flow_params(given, tvl1, params)
+    cores = threads or usable_cores()
+    with _Reporter(common, settings, device) as reporter:
+        if estimate:
+            reporter.must_compile()
+            found = estimate_flow(inputs, output, settings, device=device, threads=cores)
+        else:
+            summary = flow_videos(inputs, output, settings, device=device, threads=cores, force=force, verify=verify,
+                                  progress=reporter.progress, report=reporter.report)
+    if estimate:
+        print(_table(found, device, cores))
+        return 0
+    reporter.summary(summary, output)
+    return 1 if summary.failed else 0
+
+
+def flow_params(given: Any, tvl1: Any, file: Path | None) -> FlowParams:
+    """Return the parameters of a command line: those of the file, overridden by the flags that were given."""
+    values = values_of(given)
+    if numbers := values_of(tvl1):
+        values["tvl1"] = numbers
+    return FlowParams.from_dict(values) if file is None else FlowParams.from_toml(file, **values)
+
+
+class _Reporter(Reporter):
+    unit = "pairs"
+
+    def __init__(self, common: Common, params: FlowParams, device: str) -> None:
+        super().__init__(common)
+        self._params = params
+        self._device = device
+
+    def result(self, meta: dict[str, Any], done: int) -> str:
+        p = self._params
+        stacked = meta["counts"].get(p.kinds[0], 0)
+        what = counted(meta["pairs"], "flow") if p.stack is None else f"{counted(stacked, 'stack')} of {p.stack} flows"
+        notes = [meta["reason"]] if meta["reason"] else []
+        notes += ["forward and backward"] if p.direction == "both" and meta["pairs"] else []
+        if p.warped and meta["stabilised"] < meta["pairs"]:
+            notes.append(f"no homography was found for {meta['pairs'] - meta['stabilised']}")
+        values = sum(meta["counts"].get(kind, 0) for kind in meta["clipped"]) * meta["height"] * meta["width"] * 2
+        share = sum(meta["clipped"].values()) / values if values else 0
+        notes += [f"{share:.1%} beyond the bound and clipped"] if share >= 0.001 else []
+        return f"{what}{' (' + '; '.join(notes) + ')' if notes else ''}, {counted(meta['frames'], 'frame')}"
+
+    def kernels_cached(self) -> bool:
+        from idt.video_flow import kernels_cached
+
+        return kernels_cached(self._params, self._device)
+
+
+def _table(found: FlowEstimate, device: str, threads: int) -> str:
+    """Return the table of an estimate."""
+    unreadable = f", {found.unreadable} of them cannot be read" if found.unreadable else ""
+    lines = [("videos", f"{found.videos:,}{unreadable}"), ("frames", f"{found.frames:,} by their headers"),
+             ("pairs", f"{found.pairs:,}"), ("files", f"{found.files:,}")]
+    if found.probed:
+        lines += [("time", f"{_duration(found.seconds)} on this machine ({device}, {counted(threads, 'thread')}), "
+                           f"{found.pairs / found.seconds:.3g} pairs/s"), ("disk", in_bytes(found.size))]
+    rows = "\n".join(f"{name:8}{value}" for name, value in lines)
+    return (f"{rows}\nTime and disk are estimates from {counted(found.probed, 'pair')}; nothing was written.")
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
