@@ -12,11 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from idt.params import Params
+
+if TYPE_CHECKING:
+    from idt.flow.tvl1 import TVL1Params
 
 Array = NDArray[np.generic]
 Float32 = NDArray[np.float32]
@@ -238,12 +242,18 @@ def upsample_flow(flow: Float32, width: int, height: int) -> Float32:
     return resize_float(flow, width, height) * SQRT2
 
 
+def median(flow: Array, side: int) -> Array:
+    """Median of each component over `side` x `side` pixels, edges replicated."""
+    height, width = flow.shape[:2]
+    margin = (side // 2, side // 2)
+    padded = np.pad(flow, (margin, margin, (0, 0)), mode="edge")
+    shifted = [padded[i:i + height, j:j + width] for i in range(side) for j in range(side)]
+    return np.median(np.stack(shifted), axis=0)
+
+
 def median5(flow: Float32) -> Float32:
     """5x5 median of each component, edges replicated (end of section 4.3)."""
-    height, width = flow.shape[:2]
-    padded = np.pad(flow, ((2, 2), (2, 2), (0, 0)), mode="edge")
-    shifted = [padded[i:i + height, j:j + width] for i in range(5) for j in range(5)]
-    return np.median(np.stack(shifted), axis=0).astype(np.float32)
+    return median(flow, 5).astype(np.float32)
 
 
 def flow_expansions(grey: UInt8, scales: int) -> list[Float32]:
@@ -268,6 +278,150 @@ def solve_flow(expansions_p: Sequence[Float32], expansions_c: Sequence[Float32])
 def farneback(grey_a: UInt8, grey_b: UInt8, scales: int) -> list[Float32]:
     """Flow from `grey_a` to `grey_b` at every scale, finest first (section 4)."""
     return solve_flow(flow_expansions(grey_a, scales), flow_expansions(grey_b, scales))
+
+
+# TV-L1 flow, which is no part of ALGORITHM.md: from Zach 2007 and IPOL 2013 (equations named), and the departures that
+# flow/tvl1.py states. Images are float64 (h, w) of grey values, flows (h, w, 2), dual variables (2, 2, h, w): of u1 and
+# u2, along x and y. Float64 throughout.
+
+
+def tvl1_sizes(width: int, height: int, params: TVL1Params) -> list[tuple[int, int]]:
+    """(width, height) of the levels, finest first: OpenCV's rule, none shorter than 16 pixels but the image itself."""
+    sizes = [(width, height)]
+    for _ in range(params.scales - 1):
+        coarser = rnd(sizes[-1][0] * params.scale_step), rnd(sizes[-1][1] * params.scale_step)
+        if min(coarser) < 16:
+            break
+        sizes.append(coarser)
+    return sizes
+
+
+def tvl1_resize(image: Array, width: int, height: int, ratio: tuple[float, float]) -> Float64:
+    """Bilinear resize with half-pixel centres; a target pixel is `ratio` (x, y) source pixels wide."""
+    def taps(target: int, source: int, step: float) -> tuple[NDArray[np.int64], NDArray[np.int64], Float64]:
+        at = np.clip((np.arange(target) + 0.5) * step - 0.5, 0, source - 1)
+        first = np.floor(at).astype(np.int64)
+        return first, np.minimum(first + 1, source - 1), at - first
+
+    x0, x1, fx = taps(width, image.shape[1], ratio[0])
+    y0, y1, fy = taps(height, image.shape[0], ratio[1])
+    values = np.asarray(image, np.float64)
+    rows = values[:, x0] * (1 - fx) + values[:, x1] * fx
+    return rows[y0] * (1 - fy[:, None]) + rows[y1] * fy[:, None]
+
+
+def tvl1_pyramid(grey: UInt8, params: TVL1Params) -> list[Float64]:
+    """Levels of an image, finest first, each resized from the one before without a blur."""
+    height, width = grey.shape
+    levels = [grey.astype(np.float64)]
+    for size in tvl1_sizes(width, height, params)[1:]:
+        levels.append(tvl1_resize(levels[-1], *size, (1 / params.scale_step, 1 / params.scale_step)))
+    return levels
+
+
+def interpolation_weights(fraction: Float64, interpolation: str) -> Float64:
+    """(4, ...) weights of the pixels -1, 0, 1 and 2: Keys (1981) with -0.75 or -0.5, or linear."""
+    if interpolation == "linear":
+        return np.stack([0 * fraction, 1 - fraction, fraction, 0 * fraction])
+    a = {"cubic": -0.75, "keys": -0.5}[interpolation]
+    distance = np.abs(fraction - np.arange(-1, 3).reshape(-1, *[1] * fraction.ndim))
+    near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    far = a * distance**3 - 5 * a * distance**2 + 8 * a * distance - 4 * a
+    return np.where(distance <= 1, near, far)
+
+
+def tvl1_warp(image: Float64, flow: Float64, interpolation: str) -> tuple[Float64, Float64, NDArray[np.bool_]]:
+    """Image at x + flow (h, w), its gradient there (h, w, 2), and whether that place lies in the image (h, w).
+
+    Beyond its border the image is continued by its last pixels; the gradient is the central difference of that.
+    """
+    height, width = image.shape
+    far = 4
+    continued = np.pad(image, far, mode="edge")
+    gradient = np.zeros((*continued.shape, 2))
+    gradient[:, 1:-1, 0] = (continued[:, 2:] - continued[:, :-2]) / 2
+    gradient[1:-1, :, 1] = (continued[2:] - continued[:-2]) / 2
+    y, x = np.mgrid[:height, :width] + np.moveaxis(flow, 2, 0)[::-1]
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
+    i, j = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
+    along, down = interpolation_weights(x - i, interpolation), interpolation_weights(y - j, interpolation)
+    fields = np.concatenate([continued[..., None], gradient], axis=2)
+    total = np.zeros((height, width, 3))
+    for r in range(4):
+        for c in range(4):
+            total += (down[r] * along[c])[..., None] * fields[j + far - 1 + r, i + far - 1 + c]
+    return total[..., 0], total[..., 1:], inside
+
+
+def forward_gradient(field: Float64) -> Float64:
+    """(2, h, w) differences to the next pixel along x and y, zero in the last column and row (IPOL 2013, 2.3)."""
+    gradient = np.zeros((2, *field.shape))
+    gradient[0, :, :-1] = field[:, 1:] - field[:, :-1]
+    gradient[1, :-1] = field[1:] - field[:-1]
+    return gradient
+
+
+def divergence(p: Float64) -> Float64:
+    """(h, w) divergence of a (2, h, w) field, the negative adjoint of `forward_gradient` (IPOL 2013, 2.3)."""
+    total = np.zeros(p.shape[1:])
+    total[:, :-1] += p[0, :, :-1]
+    total[:, 1:] -= p[0, :, :-1]
+    total[:-1] += p[1, :-1]
+    total[1:] -= p[1, :-1]
+    return total
+
+
+def tvl1_relax(flow: Float64, duals: Float64, image: Float64, warped: Float64, gradient: Float64,
+               inside: NDArray[np.bool_], params: TVL1Params) -> tuple[Float64, Float64, int]:
+    """Flow and dual variables after the iterations of one warp, and how many those were."""
+    start, threshold = flow, params.lambda_ * params.theta
+    square = (gradient**2).sum(2)
+    for n in range(params.iterations):
+        # Equation 15; a pixel that has no data term is left as it is.
+        rho = warped + (gradient * (flow - start)).sum(2) - image
+        step = np.where(square > 0, -rho / np.where(square > 0, square, 1), 0)
+        step = np.where(rho < -threshold * square, threshold, np.where(rho > threshold * square, -threshold, step))
+        v = flow + np.where(inside, step, 0)[..., None] * gradient
+        # Equation 17, then one step of 18
+        new = v + params.theta * np.stack([divergence(p) for p in duals], axis=2)
+        for k in range(2):
+            slope = forward_gradient(new[..., k])
+            ratio = params.tau / params.theta
+            duals[k] = (duals[k] + ratio * slope) / (1 + ratio * np.sqrt((slope**2).sum(0)))
+        change, flow = ((new - flow) ** 2).sum(), new
+        if change <= params.epsilon**2 * flow[..., 0].size:
+            return flow, duals, n + 1
+    return flow, duals, params.iterations
+
+
+def tvl1_level(a: Float64, b: Float64, flow: Float64, params: TVL1Params) -> tuple[Float64, list[int]]:
+    """Flow of one level from a start, and the number of iterations of each warp."""
+    duals, counts = np.zeros((2, 2, *a.shape)), []
+    for _ in range(params.warps):
+        warped, gradient, inside = tvl1_warp(b, flow, params.interpolation)
+        flow, duals, count = tvl1_relax(flow, duals, a, warped, gradient, inside, params)
+        counts.append(count)
+        if params.median > 1:
+            flow = median(flow, params.median)
+    return flow, counts
+
+
+def tvl1_enlarge(flow: Float64, width: int, height: int, params: TVL1Params) -> Float64:
+    """Start of the next finer level: resized by the ratio of the sizes, divided by the scale step."""
+    ratio = flow.shape[1] / width, flow.shape[0] / height
+    return np.stack([tvl1_resize(flow[..., k], width, height, ratio) for k in range(2)], axis=2) / params.scale_step
+
+
+def tvl1(a: UInt8, b: UInt8, params: TVL1Params) -> Float32:
+    """Flow (H, W, 2) from `a` to `b`, coarse to fine."""
+    flow: Float64 | None = None
+    for p, q in zip(reversed(tvl1_pyramid(a, params)), reversed(tvl1_pyramid(b, params)), strict=True):
+        height, width = p.shape
+        flow = np.zeros((height, width, 2)) if flow is None else tvl1_enlarge(flow, width, height, params)
+        flow, _ = tvl1_level(p, q, flow, params)
+    assert flow is not None
+    return flow.astype(np.float32)
 
 
 # Section 7: people and the warped frame
