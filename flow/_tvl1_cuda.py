@@ -26,10 +26,11 @@ the device to fall idle and stays only AHEAD launches ahead of it.
 from __future__ import annotations
 
 import functools
-import importlib.util
 import itertools
 import math
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +40,13 @@ from idt.errors import DeviceError
 from idt.flow.pyramid import ByteArray, FloatArray
 from idt.flow.tvl1 import TVL1Params, level_sizes, solve
 
-if importlib.util.find_spec("numba_cuda") is None:
-    raise DeviceError('The device cuda needs the package numba-cuda: pip install "densetraj[gpu]" (CUDA 13) or '
-                      '"densetraj[gpu12]" (CUDA 12).')
-from numba import cuda, float32
-
-cuda.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # a small image or batch is the caller's business
+try:
+    import numba_cuda  # noqa: F401 - which takes the place of Numba's own, older numba.cuda
+    from numba import cuda, float32
+except ImportError as error:
+    raise DeviceError("The device cuda needs the package numba-cuda, which cannot be imported "
+                      f'({error}): pip install "densetraj[gpu]", or "densetraj[gpu12]" where the driver is older than '
+                      "CUDA 13.") from error
 
 TEST_EVERY = 4
 """Iterations between two tests for convergence; on a processor core, where a test costs nothing, each is tested."""
@@ -56,15 +58,19 @@ AHEAD = 2  # launches that wait on the device while the host decides about the n
 
 _HALO = TEST_EVERY
 _BLOCK = (32, 8)  # threads, of all kernels but `_relax`
+_USABLE = 0.9  # of the free memory, which is given out in large pages
 _DUAL, _COEFFICIENTS = 4, 12  # planes
 _FLOW_SIDE, _DUAL_SIDE, _LAUNCHES = 0, 1, 2  # rows of `control`
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _HUGE = np.float32(3e38)
 _TINY = np.float32(1e-12)  # keeps a gradient of zero from dividing; what it moves is multiplied by that gradient
 
+cuda.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small images are nothing to warn of
 _jit = functools.partial(cuda.jit, cache=True, fastmath=True)
-# The simulator knows no registers. 128 are what two blocks on a multiprocessor leave to each of their threads.
-_limited = _jit if cuda.config.ENABLE_CUDASIM else functools.partial(_jit, max_registers=128)
+if cuda.config.ENABLE_CUDASIM:  # it knows no registers and runs one kernel at a time
+    _limited, _turn = _jit, threading.Lock()
+else:  # 128 registers are what two blocks on a multiprocessor leave to each of their threads
+    _limited, _turn = functools.partial(_jit, max_registers=128), nullcontext()
 
 
 # Kernels. Sizes and counts are int32, numbers float32: Numba would take Python's own for 64 bits.
@@ -476,30 +482,24 @@ def bytes_per_pair(width: int, height: int, params: TVL1Params) -> int:
     return 4 * (PLANES * finest.height * finest.pitch + 2 * width * height + tiles + 32) + 2 * image
 
 
-def free_bytes(device: int = 0) -> int:
-    """Return the free memory of a device; under the simulator a gigabyte."""
-    with cuda.gpus[device]:
-        free = cuda.current_context().get_memory_info().free
-    return int(min(free, 2**50)) if free != math.inf else 2**30
-
-
 def devices() -> int:
-    """Return the number of usable CUDA devices; never raises."""
+    """Return the number of usable CUDA devices, at least 1; `DeviceError` says what is missing if there is none."""
     try:
-        return len(cuda.gpus) if cuda.is_available() else 0
-    except Exception:  # whatever a broken driver brings about: there is no device
-        return 0
-
-
-def missing() -> str:
-    """Return one sentence on what is missing where `devices` is 0."""
-    error = cuda.cuda_error()
+        error = cuda.cuda_error()
+        count = 0 if error is not None else len(cuda.gpus)
+        ready = cuda.is_available()
+    except Exception as broken:  # whatever a damaged installation brings about, it has no usable device
+        error, count, ready = broken, 0, False
     if error is not None:
-        return f"CUDA cannot start: no NVIDIA driver, or one that does not work ({' '.join(str(error).split())})."
-    if not len(cuda.gpus):
-        return "The NVIDIA driver works but shows no device; CUDA_VISIBLE_DEVICES may hide them."
-    return ('The CUDA compiler libraries are missing: pip install "densetraj[gpu]" for drivers of CUDA 13, '
-            '"densetraj[gpu12]" for those of CUDA 12.')
+        reason = " ".join(str(error).split())
+        raise DeviceError(f"No CUDA device: there is no NVIDIA driver that works ({reason}); use device "
+                          "cpu.")
+    if not count:
+        raise DeviceError("No CUDA device: the NVIDIA driver works but shows none; is CUDA_VISIBLE_DEVICES set?")
+    if not ready:
+        raise DeviceError("A CUDA device is there, but not the libraries to compile for it: pip install "
+                          '"densetraj[gpu]", or "densetraj[gpu12]" where the driver is older than CUDA 13.')
+    return count
 
 
 class Solver:
@@ -519,19 +519,24 @@ class Solver:
     Raises
     ------
     DeviceError
-        There is no such device.
+        There is no such device, or none that can be used.
     """
 
     def __init__(self, width: int, height: int, params: TVL1Params, *, device: int = 0) -> None:
-        count = devices()
-        if not count:
-            raise DeviceError(missing())
-        if not 0 <= device < count:
-            raise DeviceError(f"The device cuda:{device} is not there: CUDA shows {count}, numbered from 0.")
+        if not 0 <= device < devices():
+            raise DeviceError(f"There is no device cuda:{device}: CUDA shows {devices()}, numbered from 0.")
         self._sizes = level_sizes(width, height, params)
         self._params = params
         self._device = device
         self._batch: _Batch | None = None
+
+    def capacity(self) -> int:
+        """Return the number of pairs, each of two images of its own, for which the device has room at present."""
+        with cuda.gpus[self._device]:
+            free = cuda.current_context().get_memory_info().free
+        if free == math.inf:  # the simulator
+            free = 2**30
+        return int(_USABLE * free) // bytes_per_pair(*self._sizes[0][::-1], self._params)
 
     def solve(self, images: Sequence[ByteArray], pairs: Sequence[tuple[int, int]]) -> FloatArray:
         """Return the flow of every pair.
@@ -554,7 +559,7 @@ class Solver:
         """
         if not pairs:
             return np.empty((0, *self._sizes[0], 2), np.float32)
-        with cuda.gpus[self._device]:
+        with _turn, cuda.gpus[self._device]:
             try:
                 if self._batch is None or not self._batch.holds(len(images), len(pairs)):
                     self._batch = None  # before more is asked for
