@@ -103,7 +103,7 @@ class _Reporter(Reporter):
         notes = [meta["reason"]] if meta["reason"] else []
         notes += ["forward and backward"] if p.direction == "both" and meta["pairs"] else []
         if p.warped and meta["stabilised"] < meta["pairs"]:
-            notes.append(f"no homography was found for {meta['pairs'] - meta['stabilised']}")
+            notes.append(f"no homography was found for {counted(meta['pairs'] - meta['stabilised'], 'pair')}")
         values = sum(meta["counts"].get(kind, 0) for kind in meta["clipped"]) * meta["height"] * meta["width"] * 2
         share = sum(meta["clipped"].values()) / values if values else 0
         notes += [f"{share:.1%} beyond the bound and clipped"] if share >= 0.001 else []

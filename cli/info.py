@@ -9,13 +9,13 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
 from idt.cli.options import Common, usable_cores
 from idt.cli.progress import counted, in_bytes
-from idt.errors import ParameterError
+from idt.errors import FormatError, ParameterError
 from idt.params import Params
 
 if TYPE_CHECKING:
@@ -31,25 +31,29 @@ def info(
     compile: Annotated[bool, Parameter(name="--compile", negative=(), show_default=False)] = False,
     common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> None:
-    """Show what a features file or a video is; without a file, what the program runs on.
+    """Show what a features file, a video or its flow is; without a file, what the program runs on.
 
     A video is decoded to its end, because what its header says of the number of frames is often wrong.
 
     Parameters
     ----------
     file
-        Features file (.npz, or the original text), video file or folder of images.
+        Features file (.npz, or the original text), flow (a folder with meta.json, .npz or .h5), video file or folder of
+        images.
     compile
         Compile all kernels now, instead of when they are first used; for images of containers.
     """
     if file is None:
         if compile:
-            from idt.pipeline import compile_kernels
+            from idt import pipeline, video_flow
 
-            compile_kernels()
+            pipeline.compile_kernels()
+            video_flow.compile_kernels()
         lines = _machine()
     elif compile:
         raise ParameterError(f"compile goes without a file, but {file} is given.")
+    elif (of_flow := _flow(file)) is not None:
+        lines = of_flow
     elif _holds_features(file):
         from idt.features import Features
 
@@ -79,12 +83,13 @@ def _kernels() -> Lines:
     """Return whether the kernels are compiled, and where numba keeps them and how much that is."""
     from numba.core.dispatcher import Dispatcher
 
-    from idt.pipeline import kernels_cached
+    from idt import pipeline, video_flow
 
+    cached = pipeline.kernels_cached() and video_flow.kernels_cached(video_flow.FlowParams())
     kernels = [value for name, module in list(sys.modules.items()) if name.startswith("idt.")
                for value in vars(module).values() if isinstance(value, Dispatcher)]
-    lines: Lines = [("kernels", "compiled" if kernels_cached() else "not compiled yet: the first run does it, or "
-                                                                    "idt info --compile")]
+    lines: Lines = [("kernels", "compiled" if cached else "not compiled yet: the first run does it, or idt info "
+                                                         "--compile")]
     for place in sorted({str(kernel.stats.cache_path) for kernel in kernels if kernel.stats.cache_path}):
         files = list(Path(place).glob("*.nb[ci]"))
         size = sum(path.stat().st_size for path in files)
@@ -118,13 +123,69 @@ def _cuda() -> str:
 
 def _holds_features(path: Path) -> bool:
     """Tell by its first bytes or its name whether a file holds features, as text or not; all else may be a video."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except OSError:
-        head = b""
+    head = _head(path)
     return (head == b"PK\x03\x04" or head[:2] == b"\x1f\x8b" or head[:1].isdigit()
             or path.suffix in (".npz", ".txt", ".gz"))
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(4)
+    except OSError:
+        return b""
+
+
+def _flow(path: Path) -> Lines | None:
+    """Return what a folder or file that idt flow made is, None when it is something else."""
+    from idt.flow.files import open_flows
+
+    head = _head(path)
+    if head not in (b"PK\x03\x04", b"\x89HDF") and not (path / "meta.json").is_file():
+        return None
+    try:
+        with open_flows(path) as flows:
+            meta = flows.meta
+    except FormatError:
+        if head == b"PK\x03\x04":  # perhaps features, whose reader says the same of what is neither
+            return None
+        raise
+    files = list(path.iterdir()) if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
+    lines: Lines = [("flow", f"{path}, {in_bytes(size)}{f', {len(files)} files' if path.is_dir() else ''}"),
+                    ("size", f"{meta['width']}x{meta['height']}")]
+    if meta.get("video"):
+        lines.append(("video", _source(meta["video"])))
+        reason = f": {meta['reason']}" if meta["reason"] else ""
+        lines.append(("processed", f"{counted(meta['frames'], 'frame')}, {counted(meta['pairs'], 'pair')}{reason}"))
+        if meta["stabilised"] is not None:
+            lines.append(("camera", f"taken out of {counted(meta['stabilised'], 'pair')}"))
+    for kind, number in meta["counts"].items():
+        clipped = meta["clipped"].get(kind, 0) / (2 * number * meta["height"] * meta["width"])
+        lines.append((kind, f"{number}{f', {clipped:.2%} of the values clipped' if clipped else ''}"))
+    if meta.get("params"):
+        lines.append(("made by", f"densetraj {meta['package']}, algorithm {meta['algorithm']}"))
+        lines.append(("parameters", _changed_flow(meta["params"])))
+    return lines
+
+
+def _changed_flow(params: dict[str, Any]) -> str:
+    from idt.video_flow import FlowParams
+
+    standard = FlowParams(preset=params["preset"]).to_dict()
+    numbers = params.get("tvl1") or {}
+    return _changed({**params, **numbers, "tvl1": None}, {**standard, **standard["tvl1"], "tvl1": None,
+                                                          "preset": FlowParams.preset})
+
+
+def _changed(params: dict[str, Any], standard: dict[str, Any]) -> str:
+    changes = [f"{name} {value}" for name, value in params.items() if standard.get(name) != value]
+    return ", ".join(changes) or "standard"
+
+
+def _source(video: dict[str, Any], size: str = "") -> str:
+    rate = f", {video['fps']:.2f} frames/s" if video["fps"] else ""
+    return f"{video['name']}{size}{rate}, {_frames(video['decoded_frames'], video['damaged_frames'])}"
 
 
 def _features(path: Path, features: Features) -> Lines:
@@ -132,10 +193,7 @@ def _features(path: Path, features: Features) -> Lines:
     lines: Lines = [("features", f"{path}, {in_bytes(path.stat().st_size)}")]
     video, span = meta.get("video"), meta.get("span")
     if video:
-        rate = f", {video['fps']:.2f} frames/s" if video["fps"] else ""
-        size = f", {video['width']}x{video['height']}" if video["width"] else ""
-        lines.append(("video", f"{video['name']}{size}{rate}, "
-                               f"{_frames(video['decoded_frames'], video['damaged_frames'])}"))
+        lines.append(("video", _source(video, f", {video['width']}x{video['height']}" if video["width"] else "")))
     if span and span["frames"]:
         lines.append(("processed", f"frames {span['first']} to {span['last']}"))
     lines.append(("trajectories", f"{len(features)}{': ' + meta['reason'] if meta.get('reason') else ''}"))
@@ -144,9 +202,7 @@ def _features(path: Path, features: Features) -> Lines:
     if meta.get("origin") == "text":
         lines.append(("parameters", "not in a text file; taken for the standard ones"))
     elif meta.get("params"):
-        standard = Params().to_dict()
-        changed = [f"{name} {value}" for name, value in meta["params"].items() if standard.get(name) != value]
-        lines.append(("parameters", ", ".join(changed) or "standard"))
+        lines.append(("parameters", _changed(meta["params"], Params().to_dict())))
     lines += [(name, f"{array.dtype} {array.shape}") for name, array in features.arrays().items()]
     return lines
 

@@ -285,10 +285,13 @@ def estimate_flow(inputs: Paths | Iterable[Paths], output: Paths, params: FlowPa
             solved, taken, written = _probe(job.source, settings, device, threads)
             seconds, size, work, probed = (seconds + taken, size + written, work + solved * sizes[job][1],
                                            probed + solved)
-    whole = sum(pairs[job] * sizes[job][1] for job in usable) / work if work else math.nan
+    shares = [pairs[job] * sizes[job][1] / work if work else math.nan for job in usable]
+    files = [files_of(sizes[job][0], settings) for job in usable]
+    # The last block of a file is half empty on average, and the only one of a small file.
+    spaces = [max(share * size + _BLOCK / 2 * n, _BLOCK * n) for share, n in zip(shares, files, strict=True)]
     return FlowEstimate(videos=len(jobs), unreadable=len(jobs) - len(sizes), frames=sum(n for n, _ in sizes.values()),
-                        pairs=sum(pairs.values()), files=sum(files_of(n, settings) for n, _ in sizes.values()),
-                        seconds=whole * seconds, size=whole * size, probed=probed)
+                        pairs=sum(pairs.values()), files=sum(files) + len(sizes) - len(usable),
+                        seconds=sum(shares) * seconds, size=sum(spaces), probed=probed)
 
 
 def _stated(source: str, params: FlowParams) -> tuple[int, int]:
@@ -318,7 +321,7 @@ def _probe(source: str, params: FlowParams, device: str, threads: int) -> tuple[
             meta = write_flow(source, place, some, device=device, threads=threads)
             seconds = time.perf_counter() - began
             written = [place] if place.is_file() else list(place.iterdir())
-            return meta["pairs"], seconds, sum(-(-path.stat().st_size // _BLOCK) * _BLOCK for path in written)
+            return meta["pairs"], seconds, sum(path.stat().st_size for path in written)
 
     solve(threads)  # what is compiled or started once is not measured
     pairs, seconds, size = solve(2 * threads)

@@ -56,7 +56,7 @@ ARRAY_FORMATS = ("npz", "h5")
 """Formats that make one file of a video; the others make a folder."""
 
 _AHEAD = 8  # frames that are decoded ahead of the solver at most
-_FULL_COLOUR = 10.0  # pixels: fixed, so that the pictures of a video do not flicker
+_FULL_COLOUR = 1 / 48  # of the shorter side is the motion with the full colour; fixed, so that pictures do not flicker
 _FILE = re.compile(rf"meta\.json|({'|'.join((*files.FLOWS.values(), *files.PICTURES.values()))})(_[xy])?_[0-9]+"
                    r"\.(jpg|png|flo)")
 _TSN, _OURS = "TSN (ECCV 2016)", "this package"
@@ -532,7 +532,7 @@ def _add_all(run: _Run, items: Iterator[Frame], reader: FrameReader, writer: fil
                 if p.difference:
                     adder.add("difference", pair.number, partial(_difference, pair))
                 if p.colours:
-                    adder.add("colours", pair.number, partial(flow_colours, solved[0], largest=_FULL_COLOUR))
+                    adder.add("colours", pair.number, partial(_colours, solved[0]))
                 if progress is not None:
                     progress(pair.number + 1, _promised(reader, p))
         adder.finish()
@@ -545,6 +545,10 @@ def _itself(array: Array) -> Array:
 def _bgr(frame: Frame) -> Array:
     assert frame.bgr is not None
     return frame.bgr
+
+
+def _colours(flow: FloatArray) -> Array:
+    return flow_colours(flow, largest=min(flow.shape[:2]) * _FULL_COLOUR)
 
 
 def _difference(pair: Pair) -> Array:
