@@ -14,11 +14,9 @@ in the opposite order, and ratios are taken within a round: what else happens on
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
 import sysconfig
@@ -37,6 +35,7 @@ from unittest import mock
 import av
 import cv2
 import numpy as np
+from common import BIKES, data, described, machine, ratio, say, spread, table, yardstick
 
 from idt import camera, pipeline, sampling
 from idt.errors import IdtError
@@ -47,14 +46,10 @@ from idt.video import FrameReader, frames
 
 Size = tuple[int, int]  # width, height
 
-ROOT = Path(__file__).parents[1]
-BIKES = "bikes_320x240_80.avi"
 DEFAULT_CLIPS: tuple[tuple[str, Size | None], ...] = (
     (BIKES, None), ("v_Bowling_g01_c01.avi", None),
     ("hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi", None), (BIKES, (640, 480)),
 )
-YARDSTICK = {"pyr_scale": 0.7071, "levels": 5, "winsize": 10, "iterations": 2, "poly_n": 7, "poly_sigma": 1.5,
-             "flags": 0}
 STARTS = 5
 
 # What is timed as which stage, on one thread; a function with two names does one and the other in turn.
@@ -100,7 +95,7 @@ def main() -> None:
         folder = Path(name)
         try:
             cases = [_case(clip, size, folder) for clip, size in _wanted(options)]
-            results = {"machine": _machine(), "arguments": sys.argv[1:], "rounds": options.rounds,
+            results = {"machine": machine(), "arguments": sys.argv[1:], "rounds": options.rounds,
                        "cases": [_measured(case, options.threads, options.rounds, folder) for case in cases],
                        "start": _starts(folder)}
         except IdtError as error:
@@ -144,9 +139,7 @@ def _wanted(options: argparse.Namespace) -> list[tuple[Path, Size | None]]:
     """Return the clips and the sizes to measure them at; None is a clip's own."""
     if options.clips:
         return list(itertools.product(options.clips, options.sizes))
-    folder = ROOT / os.environ.get("IDT_TEST_DATA", "../shared/data") / "clips"
-    if not folder.is_dir():
-        sys.exit(f"bench_idt.py: there is no folder {folder}: name a clip, or set IDT_TEST_DATA.")
+    folder = data("clips")
     if options.sizes == [None]:
         return [(folder / name, size) for name, size in DEFAULT_CLIPS]
     return list(itertools.product(dict.fromkeys(folder / name for name, _ in DEFAULT_CLIPS), options.sizes))
@@ -194,7 +187,7 @@ def _measured(case: dict[str, Any], threads: Sequence[int], rounds: int, folder:
         0: partial(_yardstick, greys), **{count: partial(_extraction, path, output, count) for count in threads}}
     stages = []
     for n in range(rounds):
-        _say(f"{case['clip']} {case['width']}x{case['height']}: round {n + 1} of {rounds}")
+        say(f"{case['clip']} {case['width']}x{case['height']}: round {n + 1} of {rounds}")
         for count, job in reversed(jobs.items()) if n % 2 else jobs.items():
             wall, cpu = job()
             walls[count].append(wall)
@@ -213,12 +206,7 @@ def _measured(case: dict[str, Any], threads: Sequence[int], rounds: int, folder:
 
 def _yardstick(greys: Sequence[np.ndarray]) -> tuple[float, float]:
     """Return wall and CPU time of a pair of consecutive frames, ms, median over the clip."""
-    walls, cpus = [], []
-    for a, b in itertools.pairwise(greys):
-        wall, cpu = time.perf_counter(), time.process_time()
-        cv2.calcOpticalFlowFarneback(a, b, None, **YARDSTICK)
-        walls.append(1e3 * (time.perf_counter() - wall))
-        cpus.append(1e3 * (time.process_time() - cpu))
+    walls, cpus = zip(*(yardstick(a, b) for a, b in itertools.pairwise(greys)), strict=True)
     return median(walls), median(cpus)
 
 
@@ -272,7 +260,7 @@ def _peak(path: Path, output: Path) -> float | None:
 
 def _starts(folder: Path) -> dict[str, Any]:
     """Return how long the first and later starts take, s."""
-    _say("starts")
+    say("starts")
     program = Path(sysconfig.get_path("scripts"), "idt")
     wall, cpu = map(float, _child(COMPILE, NUMBA_CACHE_DIR=str(folder / "cache")).split())
     return {"compile": {"wall_s": wall, "cpu_s": cpu},
@@ -292,23 +280,11 @@ def _wall(command: Sequence[str | Path], folder: Path) -> float:
     return time.perf_counter() - start
 
 
-def _machine() -> dict[str, Any]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor() or platform.machine()
-    versions = {name: importlib.metadata.version(name) for name in ("densetraj", "numpy", "numba", "llvmlite", "av")}
-    return {"processor": processor, "cores": os.cpu_count(), "system": platform.platform(),
-            "versions": {**versions, "opencv": cv2.__version__, "python": platform.python_version()}}
-
-
 def _report(results: dict[str, Any]) -> str:
-    machine, cases = results["machine"], results["cases"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    cases = results["cases"]
     return "\n\n".join((
-        f"{machine['processor']}, {machine['cores']} cores; {versions}. Medians of {results['rounds']} rounds, in "
-        "brackets the least and the greatest; ms are of one frame.",
+        f"{described(results['machine'])} Medians of {results['rounds']} rounds, in brackets the least and the "
+        "greatest; ms are of one frame.",
         "### End to end, from the video file to the features file", _speed(cases),
         "### Stages on one thread, ms", _stage_table(cases),
         "### Peak memory, MB", _memory(cases),
@@ -327,29 +303,29 @@ def _speed(cases: Sequence[dict[str, Any]]) -> str:
                 _name(case), case["frames"], case["trajectories"], count, f"{ms:.1f}",
                 f"{median(taken['cpu_ms']):.1f}" if one else "", f"{1e3 / ms:.1f}",
                 f"{1e3 / ms * case['trajectories'] / case['frames']:.0f}", f"{median(yardstick['wall_ms']):.1f}",
-                _ratio(taken["wall_ms"], yardstick["wall_ms"]),
-                _ratio(taken["cpu_ms"], yardstick["cpu_ms"]) if one else "",
-                _ratio(alone["wall_ms"], taken["wall_ms"]) if alone and not one else ""))
-    return _table(("clip", "frames", "trajectories", "threads", "ms", "CPU ms", "frames/s", "trajectories/s",
+                ratio(taken["wall_ms"], yardstick["wall_ms"]),
+                ratio(taken["cpu_ms"], yardstick["cpu_ms"]) if one else "",
+                ratio(alone["wall_ms"], taken["wall_ms"]) if alone and not one else ""))
+    return table(("clip", "frames", "trajectories", "threads", "ms", "CPU ms", "frames/s", "trajectories/s",
                    "yardstick ms", "yardsticks", "yardsticks, CPU", "speed-up over 1 thread"), rows)
 
 
 def _stage_table(cases: Sequence[dict[str, Any]]) -> str:
-    return _table(("stage", *map(_name, cases)),
+    return table(("stage", *map(_name, cases)),
                   [(name, *(f"{median(case['stages'][name]):.2f}" for case in cases)) for name in cases[0]["stages"]])
 
 
 def _memory(cases: Sequence[dict[str, Any]]) -> str:
-    return _table(("clip", "frames", "peak", "peak, twice the frames"),
+    return table(("clip", "frames", "peak", "peak, twice the frames"),
                   [(_name(case), case["frames"], _megabytes(case["peak_mb"]), _megabytes(case["peak_twice_mb"]))
                    for case in cases])
 
 
 def _start_table(start: dict[str, Any]) -> str:
     compiled = start["compile"]
-    return _table(("what", "s"), [
+    return table(("what", "s"), [
         ("all kernels compiled, empty cache", f"{compiled['wall_s']:.1f} (CPU {compiled['cpu_s']:.1f})"),
-        *((f"`{command}`", _spread(taken)) for command, taken in start["warm"].items())])
+        *((f"`{command}`", spread(taken)) for command, taken in start["warm"].items())])
 
 
 def _megabytes(value: float | None) -> str:
@@ -358,23 +334,6 @@ def _megabytes(value: float | None) -> str:
 
 def _name(case: dict[str, Any]) -> str:
     return f"{case['clip']}, {case['width']}x{case['height']}"
-
-
-def _ratio(values: Sequence[float], others: Sequence[float]) -> str:
-    return _spread([value / other for value, other in zip(values, others, strict=True)])
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
