@@ -475,11 +475,21 @@ def _geometry(level: _Level) -> tuple[Any, ...]:
 def bytes_per_pair(width: int, height: int, params: TVL1Params) -> int:
     """Return the device memory that a pair takes, its flow and two images of its own included."""
     levels = _levels(level_sizes(width, height, params))
-    finest, coarsest = levels[0], levels[-1]
-    pyramid = coarsest.first + coarsest.height * coarsest.width
-    tiles = max(level.tiles[0] * level.tiles[1] for level in levels)
-    image = width * height + 4 * pyramid
-    return 4 * (PLANES * finest.height * finest.pitch + 2 * width * height + tiles + 32) + 2 * image
+    state = PLANES * levels[0].height * levels[0].pitch + _sums_of(levels) + 10  # the flags and counters
+    return 4 * (state + 2 * width * height) + 2 * (width * height + 4 * _pyramid_of(levels))
+
+
+def _pyramid_of(levels: Sequence[_Level]) -> int:
+    """Return the pixels of all levels together."""
+    return levels[-1].first + levels[-1].height * levels[-1].width
+
+
+def _sums_of(levels: Sequence[_Level]) -> int:
+    """Return the room for the sums of a pair's tiles.
+
+    Whole cache lines, since what else lies in a line that the last block of a pair reads might come from a stale copy.
+    """
+    return -(-max(level.tiles[0] * level.tiles[1] for level in levels) // 32) * 32
 
 
 def devices() -> int:
@@ -582,10 +592,7 @@ class _Batch:
         self.sizes = sizes
         self._params = params
         self._levels = _levels(sizes)
-        (h, w), finest, coarsest = sizes[0], self._levels[0], self._levels[-1]
-        pyramid = coarsest.first + coarsest.height * coarsest.width
-        tiles = max(level.tiles[0] * level.tiles[1] for level in self._levels)
-
+        (h, w), finest = sizes[0], self._levels[0]
         self._stream = cuda.stream()
         self._events = [cuda.event() for _ in range(AHEAD)]
         self._host_grey = cuda.pinned_array((images, h * w), np.uint8)
@@ -593,11 +600,10 @@ class _Batch:
         self._host_numbers = cuda.pinned_array((2, pairs), np.int32)
         self._converged = cuda.mapped_array(1, np.int32)
         self._grey = cuda.device_array((images, h * w), np.uint8)
-        self._pyramids = cuda.device_array((images, pyramid), np.float32)
+        self._pyramids = cuda.device_array((images, _pyramid_of(self._levels)), np.float32)
         self._state = cuda.device_array((pairs, PLANES, finest.height * finest.pitch), np.float32)
         self._flows = cuda.device_array((pairs, h, w, 2), np.float32)
-        # Whole cache lines for each pair, since what lies beside in a line could be stale when its last block reads it.
-        self._sums = cuda.device_array((pairs, -(-tiles // 32) * 32), np.float32)
+        self._sums = cuda.device_array((pairs, _sums_of(self._levels)), np.float32)
         self._numbers = cuda.device_array((2, pairs), np.int32)
         self._control = cuda.to_device(np.zeros((2, 3, pairs), np.int32), self._stream)
         self._tickets = cuda.to_device(np.zeros(pairs, np.uint32), self._stream)
