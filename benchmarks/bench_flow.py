@@ -205,14 +205,14 @@ def watched(function: Callable[..., Any], stage: str, taken: dict[str, float]) -
 
 
 def trajectories(rounds: int) -> None:
-    methods = ("farneback", "tvl1", "dis", "deepflow")
+    methods = ("farneback", "tvl1", "dis")
     rows = []
     for path in sorted(data("clips").iterdir()):
         for method in methods:
             say(f"trajectories, {path.stem}, {method}")
             features, ms = extracted(path, method)
-            dense = np.linalg.norm(np.diff(features.points, axis=1), axis=2).mean()
-            rows.append((path.stem, method, len(features), f"{ms:.1f}", f"{dense:.2f}"))
+            steps = np.linalg.norm(np.diff(features.points, axis=1), axis=2)
+            rows.append((path.stem, method, len(features), f"{ms:.1f}", f"{steps.mean():.2f}" if len(steps) else ""))
     print("\n### Improved trajectories with other flow, one thread\n")
     print(table(("clip", "flow", "trajectories", "CPU ms a frame", "mean step, px"), rows))
     rows = []
