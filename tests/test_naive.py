@@ -7,6 +7,7 @@ import pytest
 
 import naive
 import synthetic
+from idt.flow.tvl1 import PRESETS, TVL1Params
 from idt.params import Params
 
 cv2 = pytest.importorskip("cv2")
@@ -220,6 +221,104 @@ def test_flow_of_equal_frames_is_zero():
     inner = naive.farneback(*clip.frames, 3)[0][8:-8, 8:-8]
     assert np.abs(inner).max() < 1e-4
     assert not naive.farneback(*synthetic.flat(frames=2).frames, 1)[0].any()
+
+
+# TV-L1 flow
+
+
+def opencv_tvl1(a, b, params):
+    return cv2.optflow.DualTVL1OpticalFlow_create(
+        params.tau, params.lambda_, params.theta, params.scales, params.warps, params.epsilon, params.iterations, 1,
+        params.scale_step, 0.0, 1, False).calc(a, b, None)
+
+
+@pytest.mark.parametrize("size", [(49, 67), (48, 64), (17, 16), (2, 9), (5, 3)])
+@pytest.mark.parametrize("options", [{}, {"epsilon": 0.0, "iterations": 40}, {"epsilon": 0.05},
+                                     {"tau": 0.2, "lambda_": 0.4, "theta": 0.5}, {"lambda_": 0.05, "iterations": 1}])
+def test_first_warp_of_tvl1_equals_opencv(options, size):
+    """Before anything moves there is no border and no place between pixels, so that nothing is left to differ."""
+    params = TVL1Params(scales=1, warps=1, **options)
+    for clip in (synthetic.pan((1.5, -0.75), frames=2, height=size[0], width=size[1]),
+                 synthetic.moving_square((4, -3), frames=2, height=size[0], width=size[1])):
+        np.testing.assert_allclose(naive.tvl1(*clip.frames, params), opencv_tvl1(*clip.frames, params), atol=1e-4)
+
+
+@pytest.mark.parametrize(("options", "largest", "mean"), [
+    ({"scales": 1, "warps": 2, "epsilon": 0.0, "iterations": 30}, 0.1, 0.01),
+    ({"scales": 3, "warps": 1, "epsilon": 0.0, "iterations": 30}, 0.1, 0.01), ({}, 0.2, 0.02)])
+def test_tvl1_is_near_opencv_away_from_the_sides(options, largest, mean):
+    """In px. OpenCV rounds places to 1/32 px, and by its sides it compares with zeros."""
+    for clip in (synthetic.pan((1.5, -0.75), frames=2, height=61, width=83),
+                 synthetic.turn(2, 1.03, frames=2, height=60, width=80)):
+        params = TVL1Params(**options)
+        difference = naive.tvl1(*clip.frames, params) - opencv_tvl1(*clip.frames, params)
+        assert np.abs(difference)[10:-10, 10:-10].max() < largest
+        assert np.abs(difference)[10:-10, 10:-10].mean() < mean
+
+
+@pytest.mark.parametrize("step", [0.5, 0.8, 0.9])
+@pytest.mark.parametrize("size", [(50, 40), (61, 45), (33, 128)])
+def test_tvl1_pyramid_equals_opencv(rng, size, step):
+    params = TVL1Params(scales=3, scale_step=step)
+    image = rng.integers(0, 256, size[::-1], np.uint8)
+    expected = image.astype(np.float32)
+    for k, level in enumerate(naive.tvl1_pyramid(image, params)):
+        if k:
+            expected = cv2.resize(expected, None, fx=step, fy=step)
+        np.testing.assert_allclose(level, expected, atol=2e-3)
+
+
+def test_tvl1_flow_is_enlarged_as_by_opencv(rng):
+    flow = rng.normal(0, 5, (37, 49, 2)).astype(np.float32)
+    expected = cv2.resize(flow, (61, 46)) / 0.8
+    np.testing.assert_allclose(naive.tvl1_enlarge(flow, 61, 46, TVL1Params()), expected, atol=1e-3)
+
+
+def test_divergence_is_the_negative_adjoint_of_the_gradient(rng):
+    field, p = rng.normal(size=(9, 7)), rng.normal(size=(2, 9, 7))
+    assert (naive.forward_gradient(field) * p).sum() == pytest.approx(-(field * naive.divergence(p)).sum())
+
+
+@pytest.mark.parametrize("name", ["cubic", "keys", "linear"])
+def test_interpolation_weights(name):
+    fraction = np.linspace(0, 1, 11)
+    weights = naive.interpolation_weights(fraction, name)
+    np.testing.assert_allclose(weights.sum(0), 1)
+    np.testing.assert_allclose(weights[:, 0], [0, 1, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(weights[::-1], naive.interpolation_weights(1 - fraction, name), atol=1e-12)
+    place = np.arange(-1, 3)[:, None]
+    np.testing.assert_allclose((weights * place).sum(0), fraction, atol=0.11 if name == "cubic" else 1e-12)
+    if name == "keys":  # exact for parabolas, which the sharper one is not
+        np.testing.assert_allclose((weights * place**2).sum(0), fraction**2, atol=1e-12)
+    if name == "cubic":  # as OpenCV has it, at places that it does not round
+        row = np.float32([[10, 20, 90, 40, 70, 30]])
+        found = cv2.remap(row, np.float32([[2.25, 2.5, 2.75]]), np.zeros((1, 3), np.float32), cv2.INTER_CUBIC,
+                          borderMode=cv2.BORDER_REPLICATE)
+        weights = naive.interpolation_weights(np.array([0.25, 0.5, 0.75]), name)
+        np.testing.assert_allclose(found[0], row[0, 1:5] @ weights, rtol=1e-4)
+
+
+def test_warp_of_tvl1_by_whole_pixels_and_out_of_the_image(rng):
+    image = rng.uniform(0, 255, (12, 15))
+    flow = np.zeros((12, 15, 2))
+    flow[3, 4], flow[5, 0], flow[6, 14], flow[7, 7] = (2, -3), (-0.01, 0), (0.01, 0), (0, 4)
+    warped, gradient, inside = naive.tvl1_warp(image, flow, "cubic")
+    expected = np.ones((12, 15), bool)
+    expected[5, 0] = expected[6, 14] = False
+    np.testing.assert_array_equal(inside, expected)
+    assert warped[3, 4] == pytest.approx(image[0, 6])
+    assert warped[7, 7] == pytest.approx(image[11, 7])
+    np.testing.assert_allclose(warped[8:], image[8:])
+    assert gradient[3, 4] == pytest.approx([(image[0, 7] - image[0, 5]) / 2, (image[1, 6] - image[0, 6]) / 2])
+    assert gradient[9, 5] == pytest.approx([(image[9, 6] - image[9, 4]) / 2, (image[10, 5] - image[8, 5]) / 2])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_tvl1_of_a_pan(preset):
+    clip = synthetic.pan((1.5, -0.75), frames=2, height=40, width=48)
+    error = np.abs(naive.tvl1(*clip.frames, PRESETS[preset]) - clip.flow[1])[8:-8, 8:-8]
+    assert error.mean() < 0.05
+    assert not naive.tvl1(clip.frames[0], clip.frames[0], PRESETS[preset]).any()
 
 
 # Warp and people
