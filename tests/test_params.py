@@ -51,7 +51,7 @@ def test_each_number_accepts_its_limits_and_refuses_what_is_beyond(f):
     ({"epsilon": 0}, "epsilon is 0: it must be above 0, at most 1000000."),
     ({"max_std": math.inf}, "max_std is inf: it must be above 0, at most 1000000."),
     ({"camera": 1}, "camera is 1: allowed are true, false."),
-    ({"flow": "tvl9"}, "flow is 'tvl9': allowed are farneback, dis."),
+    ({"flow": "tvl9"}, "flow is 'tvl9': allowed are farneback, tvl1, dis, deepflow."),
     ({"descriptors": ()}, "descriptors is (): give one or more of trajectory, hog, hof, mbhx, mbhy, each once."),
     ({"descriptors": ["hog", "hog"]}, "descriptors is ('hog', 'hog'): give one or more of trajectory, hog, hof, mbhx, "
                                       "mbhy, each once."),
