@@ -19,6 +19,7 @@ TWINS = sorted(name.removesuffix("_plain") for name in vars(_simd) if name.endsw
 
 blend_and_join, integrate_votes = _simd.blend_and_join, _simd.integrate_votes
 cell_of_integral, prefetch = _simd.cell_of_integral, _simd.prefetch
+relax_row, sample_with_gradient = _simd.relax_row, _simd.sample_with_gradient
 
 
 @numba.njit
@@ -40,6 +41,16 @@ def call_cell_of_integral(integral, a, b, c, d, epsilon, out, k):
 @numba.njit
 def call_prefetch(array, row, count):
     prefetch(array, row, count)
+
+
+@numba.njit
+def call_relax_row(planes, size, row, stride, lanes, bound, tau, ratio):
+    return relax_row(planes, size, row, stride, lanes, bound, tau, ratio)
+
+
+@numba.njit
+def call_sample_with_gradient(image, line, start, weights, lanes, x, out):
+    sample_with_gradient(image, line, start, weights, lanes, x, out)
 
 
 @pytest.fixture
@@ -109,6 +120,68 @@ def test_prefetch_changes_nothing(rng):
     np.testing.assert_array_equal(expected, array)
 
 
+@pytest.mark.parametrize("lanes", [16, 32, 80])
+def test_relax_row(rng, lanes):
+    """Rows of an image after another, as in an iteration: each needs what the one before left."""
+    rows, stride = 5, lanes + 16
+    size = rows * stride + 48
+    planes = rng.normal(0, 0.3, 10 * size + 16)
+    planes[6 * size:8 * size] *= 30  # the gradient
+    planes[8 * size:9 * size] *= 100
+    planes[9 * size:10 * size] = 1 / (planes[6 * size:7 * size] ** 2 + planes[7 * size:8 * size] ** 2)
+    planes[9 * size:10 * size:7] = 1e12  # what a gradient of zero has
+    planes[6 * size:8 * size].reshape(2, size)[:, ::7] = 0
+    found, expected = planes.astype(np.float32), planes.astype(np.float32).astype(np.float64)
+    before = found.copy()
+    for row in range(stride, (rows - 1) * stride, stride):
+        rest = np.float32(0.045), np.float32(0.25), np.float32(0.25 / 0.3)
+        total = call_relax_row(found, size, row, stride, lanes, *rest)
+        # float32 sums of squares, in another order
+        assert total == pytest.approx(_simd.relax_row_plain(expected, size, row, stride, lanes, *rest), rel=1e-4)
+        # numbers up to 50, and their squared length in a root
+        np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-5)
+    changed = (found != before)[:10 * size].reshape(10, size)
+    assert not changed[6:].any()
+    assert changed[:2, stride:stride + lanes].mean() > 0.9
+    assert not changed[:2, :stride].any()  # the first row only has its dual step
+    assert not changed[:2, (rows - 1) * stride:].any()
+    assert changed[2:6, :lanes].mean() > 0.9
+    assert not changed[2:6, (rows - 2) * stride:].any()  # the last one only its primal
+    gaps = np.arange(size) % stride >= lanes
+    assert not changed[:, gaps].any()
+
+
+def test_relax_row_where_nothing_changes():
+    """Zeros stay zeros, without a division by the length of a zero gradient."""
+    size, stride = 3 * 32 + 48, 32
+    planes = np.zeros(10 * size + 16, np.float32)
+    planes[9 * size:10 * size] = 1e12
+    before = planes.copy()
+    assert call_relax_row(planes, size, stride, stride, 16, np.float32(0.045), np.float32(0.25), np.float32(0.8)) == 0
+    np.testing.assert_array_equal(planes, before)
+
+
+@pytest.mark.parametrize(("width", "height", "lanes"), [(13, 11, 16), (45, 20, 32), (27, 40, 16)])
+def test_sample_with_gradient(rng, width, height, lanes):
+    """Patches anywhere, also in the corners of the image."""
+    image = rng.uniform(0, 255, width * height).astype(np.float32)
+    corner = rng.integers(0, width - 7, lanes) + width * rng.integers(0, height - 5, lanes)
+    corner[:4] = 0, width - 8, width * (height - 6), width * (height - 6) + width - 8
+    weights = rng.normal(0.25, 0.5, (8, lanes)).astype(np.float32)
+    weights[:, 3] = [0, 1, 0, 0] * 2
+    found, expected = np.full((2, 3, lanes), np.nan, np.float32)
+    for x in range(0, lanes, 8):
+        call_sample_with_gradient(image, width, corner.astype(np.uint32), weights, lanes, x, found)
+        assert np.isnan(found[:, x + 8:]).all()
+        _simd.sample_with_gradient_plain(image, width, corner, weights, lanes, x, expected)
+    # float32 sums of 16 products of numbers up to 255
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    y, x = height - 4, width - 6  # the last patch is taken at a pixel
+    pixels = image.reshape(height, width)
+    assert found[:, 3] == pytest.approx([pixels[y, x], (pixels[y, x + 1] - pixels[y, x - 1]) / 2,
+                                         (pixels[y + 1, x] - pixels[y - 1, x]) / 2], abs=1e-3)
+
+
 def users():
     """Names of the modules that import from flow._simd."""
     folders = {"idt": Path(idt.__file__).parent, "idt.flow": Path(idt.flow.__file__).parent}
@@ -122,7 +195,7 @@ def users():
 
 
 def test_somebody_uses_the_intrinsics():
-    assert "idt.flow._farneback_cpu" in users()
+    assert {"idt.flow._farneback_cpu", "idt.flow._tvl1_cpu"} <= set(users())
 
 
 @pytest.mark.parametrize("module", users())
