@@ -563,7 +563,8 @@ class _H5Writer(Writer):
         stored = _stored(kind, array)
         if kind not in self._file:
             self._file.create_dataset(kind, (0, *stored.shape), stored.dtype, maxshape=(None, *stored.shape),
-                                      chunks=(1, *stored.shape), compression="lzf", shuffle=stored.dtype.itemsize > 1)
+                                      chunks=(1, *stored.shape), shuffle=stored.dtype.itemsize > 1,
+                                      compression="gzip", compression_opts=1)  # lzf gives other bytes each time
         _check_order(kind, number, len(self._numbers[kind]))
         dataset = self._file[kind]
         dataset.resize(number + 1, axis=0)

@@ -94,15 +94,13 @@ class Parameters:
         try:
             return cls.from_dict(values | overrides | sections)
         except ParameterError as error:
-            raise ParameterError(str(error) if cls._is_sound(values) else f"{path}: {error}") from error
-
-    @classmethod
-    def _is_sound(cls, values: dict[str, Any]) -> bool:
+            message = str(error)
         try:
             cls.from_dict(values)
-        except ParameterError:
-            return False
-        return True
+        except ParameterError as error:
+            if str(error) == message:
+                message = f"{path}: {message}"
+        raise ParameterError(message)
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that are equal exactly when all fields are equal."""

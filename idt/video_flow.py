@@ -14,13 +14,13 @@ import logging
 import os
 import re
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -117,15 +117,16 @@ class FlowParams(Parameters):
         if self.stack is not None and self.format not in ARRAY_FORMATS:
             raise ParameterError(f"stack is {self.stack}, but format is {self.format}: stacks are arrays, format npz "
                                  "or h5.")
-        if isinstance(self.tvl1, Mapping):
-            changes = {f"{k}_" if k == "lambda" else k: v for k, v in self.tvl1.items()}
+        given: Any = self.tvl1
+        if isinstance(given, Mapping):
+            changes = {"lambda_" if name == "lambda" else name: value for name, value in given.items()}
             names = [f.name for f in dataclasses.fields(TVL1Params)]
             for name in changes:
                 if name not in names:
                     raise ParameterError(f"{name} is not a number of tvl1: these are {', '.join(names)}.")
             object.__setattr__(self, "tvl1", dataclasses.replace(PRESETS[self.preset], **changes))
-        if not isinstance(self.tvl1, TVL1Params | None):
-            raise ParameterError(f"tvl1 is {self.tvl1!r}: it must be a TVL1Params or a dict of its numbers.")
+        elif not isinstance(given, TVL1Params | None):
+            raise ParameterError(f"tvl1 is {given!r}: it must be a TVL1Params or a dict of its numbers.")
         if self.method != "tvl1" and (self.preset != "opencv" or self.tvl1 is not None):
             what = "preset" if self.preset != "opencv" else "tvl1"
             raise ParameterError(f"method is {self.method}, but {what} is given, which is for the method tvl1: leave "
@@ -188,7 +189,8 @@ def video_flow(source: Source, params: FlowParams | None = None, *, device: str 
     source : path or ndarray
         Video file, folder or glob of images, or array of shape (T, H, W) or (T, H, W, 3), uint8, RGB.
     params : FlowParams, optional
-        The fields about files have no effect here.
+        The fields about files and pictures have no effect here, but with `stack` only pairs that are part of one are
+        solved.
     device : str
         As for `idt.flow.pairs`.
     threads : int
@@ -264,20 +266,22 @@ def write_flow(source: Source, path: FilePath, params: FlowParams | None = None,
     with OneOpenCVThread(), _opened(source, params, threads) as reader:
         first = next(reader, None)  # a video that cannot be read makes no folder
         size = _size(source, params) if first is None else first.grey.shape
-        run = _Run(params, device, threads)
+        run = _Run(params, device, threads, keep_images=params.rgb)
         items = itertools.chain(() if first is None else (first,), reader)
         with (replacing(path) if params.format in ARRAY_FORMATS else replacing_folder(path, made_here)) as place:
             where = place if isinstance(place, Path) else place.name
             with files.open_writer(where, format=params.format, height=size[0], width=size[1], bound=params.bound,
                                    quality=params.quality, naming=params.naming) as writer:
-                _add_all(run, items, reader, writer, threads, progress)
-                writer.close(_meta(run, reader, who))
-            with files.open_flows(where) as flows:  # which counts what really lies there
-                meta = flows.meta
-            expected = _expected(params, meta["frames"])
-            if meta["counts"] != expected:
-                raise OutputError(f"{os.fspath(path)} was not written: {meta['frames']} frames must give "
-                                  f"{expected}, but {meta['counts']} came out; please report this.")
+                counts = _add_all(run, items, reader, writer, threads, progress)
+                meta = _meta(run, reader, who)
+                if counts != (expected := _expected(params, meta["frames"])):
+                    raise OutputError(f"{os.fspath(path)} was not written: {meta['frames']} frames must give "
+                                      f"{expected}, but {counts} came out; please report this.")
+                writer.close(meta)
+            if isinstance(place, Path):
+                files.open_flows(place).close()  # which counts the files
+    with files.open_flows(path) as flows:
+        meta = flows.meta
     if reader.damaged:
         _log.warning("%s: %d damaged frame%s concealed or skipped by the decoder.", who["name"], reader.damaged,
                      " was" if reader.damaged == 1 else "s were")
@@ -290,7 +294,7 @@ def read_meta(path: FilePath) -> dict[str, Any] | None:
         with files.open_flows(path) as flows:  # which counts the files of a folder
             meta = flows.meta
         # A power failure may leave empty files, whose names come to disk before their content.
-        whole = not Path(path).is_dir() or all(entry.stat().st_size for entry in os.scandir(path))
+        whole = not Path(path).is_dir() or all(file.stat().st_size for file in Path(path).iterdir())
     except (IdtError, OSError):
         return None
     return meta if whole else None
@@ -311,11 +315,6 @@ def flow_key(video: str, params: FlowParams) -> str:
     The device does not count: flow from a GPU is as good as flow from a processor.
     """
     return key(video, params, {}, algorithm=ALGORITHM, format=files.FORMAT)
-
-
-def _video_flow(source: Source, params: FlowParams, device: str, threads: int) -> Generator[Pair, None, None]:
-    with OneOpenCVThread(), _opened(source, params, threads) as reader:
-        yield from _Run(params, device, threads).pairs(reader)
 
 
 def check_usable(params: FlowParams, device: str) -> None:
@@ -349,7 +348,7 @@ def compile_kernels() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     frame = cv2.resize(noise, (128, 128), interpolation=cv2.INTER_LINEAR)
     video = np.stack([frame, np.roll(frame, (1, 2), (0, 1))])
-    for preset in PRESETS:
+    for preset in get_args(Preset):
         deque(video_flow(video, FlowParams(preset=preset, warped=True)), maxlen=0)
 
 
@@ -390,45 +389,48 @@ class _Task:
 class _Run:
     """One pass over a video."""
 
-    def __init__(self, params: FlowParams, device: str, threads: int) -> None:
+    def __init__(self, params: FlowParams, device: str, threads: int, *, keep_images: bool = False) -> None:
         self.params = params
+        self.keep_images = keep_images
         self.frames = 0
         self.last = params.start - 1  # index of the last frame
         self.stabilised = 0  # pairs from which camera motion was taken out
+        self.images: deque[tuple[int, Frame]] = deque()  # with their numbers, for whoever writes them to take out
         self._device = device
         self._threads = threads
         self._waiting: deque[_Task] = deque()  # given to the solver, whose flows come in the same order
         self._farneback: Any = None
 
-    def pairs(self, items: Iterator[Frame], seen: Callable[[int, Frame], None] | None = None
-              ) -> Generator[Pair, None, None]:
-        """Yield the pairs of the frames; `seen` is told of each frame and its number, perhaps in another thread."""
+    def pairs(self, items: Iterator[Frame]) -> Generator[Pair, None, None]:
+        """Yield the pairs of the frames."""
         p = self.params
         with contextlib.ExitStack() as closing:
-            tasks: Generator[_Task, None, None] = self._tasks(items, seen)
+            tasks: Generator[_Task, None, None] = self._tasks(items)
             if self._threads > 1:
                 tasks = closing.enter_context(contextlib.closing(ahead(tasks, _AHEAD)))
             if p.warped:
                 tasks = closing.enter_context(contextlib.closing(mapped(self._without_camera, tasks, self._threads)))
             flows = flow.pairs(self._images(tasks), method=p.method, device=self._device, params=p.solver,
                                threads=self._threads)
+            if isinstance(flows, Generator):
+                closing.enter_context(contextlib.closing(flows))
             each = 2 if p.direction == "both" else 1
             for number, solved in enumerate(iter(lambda: tuple(itertools.islice(flows, each)), ())):
                 task = self._waiting.popleft()
                 self.stabilised += task.homography is not None
                 yield Pair(number, task.first, task.second, None if p.direction == "backward" else solved[0],
                            None if p.direction == "forward" else solved[-1], task.homography)
+            deque(tasks, maxlen=0)  # nothing is left, or the count of frames would not be that of the video
 
-    def _tasks(self, items: Iterator[Frame], seen: Callable[[int, Frame], None] | None
-               ) -> Generator[_Task, None, None]:
+    def _tasks(self, items: Iterator[Frame]) -> Generator[_Task, None, None]:
         p = self.params
         window: deque[Frame] = deque(maxlen=p.step + 1)
         for n, frame in enumerate(items):
             self.frames, self.last = n + 1, frame.index
             # One type of array, so that kernels compile once.
             frame = dataclasses.replace(frame, grey=np.require(frame.grey, requirements=("C", "W")))
-            if seen is not None:
-                seen(n, frame)
+            if self.keep_images and n % p.every == 0:
+                self.images.append((n // p.every, frame))
             window.append(frame)
             if len(window) > p.step and (n - p.step) % p.every < (p.stack or 1):
                 a, b = window[0].grey, frame.grey
@@ -453,7 +455,7 @@ class _Run:
         if self.params.direction != "backward":
             forward = a, camera.warp(a, b, h)
         if self.params.direction != "forward":
-            backward = b, camera.warp(b, a, np.linalg.inv(h))
+            backward = b, camera.warp(b, a, np.linalg.inv(h).astype(np.float64, copy=False))
         return _Task(task.first, task.second, forward, backward, h)
 
     def _images(self, tasks: Iterator[_Task]) -> Generator[tuple[ByteArray, ByteArray], None, None]:
@@ -469,6 +471,7 @@ class _Adder:
     """Hands arrays to a writer: in threads when there are several, as many as the format bears."""
 
     def __init__(self, writer: files.Writer, params: FlowParams, threads: int) -> None:
+        self.counts: Counter[str] = Counter()
         self._writer = writer
         workers = 0 if threads == 1 else 1 if params.format in ARRAY_FORMATS else threads
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="idt") if workers else None
@@ -479,6 +482,7 @@ class _Adder:
         """Write what `make` makes, before long; an error may come with a later call."""
         if self._error is not None:
             raise self._error
+        self.counts[kind] += 1
         if self._pool is None:
             self._writer.add(kind, number, make())
         else:
@@ -508,17 +512,17 @@ class _Adder:
 
 
 def _add_all(run: _Run, items: Iterator[Frame], reader: FrameReader, writer: files.Writer, threads: int,
-             progress: Callable[[int, int | None], None] | None) -> None:
-    """Write all arrays of a video."""
+             progress: Callable[[int, int | None], None] | None) -> dict[str, int]:
+    """Write all arrays of a video and return how many there were of each kind."""
     p = run.params
     with contextlib.closing(_Adder(writer, p, threads)) as adder:
-        def seen(n: int, frame: Frame) -> None:
-            if p.rgb and n % p.every == 0:
-                adder.add("image", n // p.every, partial(_bgr, frame))
-
         windows: dict[str, deque[FloatArray]] = {kind: deque(maxlen=p.stack) for kind in p.kinds}
-        with contextlib.closing(run.pairs(items, seen)) as pairs:
+        with contextlib.closing(run.pairs(items)) as pairs:
             for pair in pairs:
+                # In this order, whatever the threads, which decides the bytes of an .h5.
+                while run.images and run.images[0][1].index <= pair.second.index:
+                    number, frame = run.images.popleft()
+                    adder.add("image", number, partial(_bgr, frame))
                 solved = [f for f in (pair.flow, pair.backward) if f is not None]
                 for kind, one in zip(p.kinds, solved, strict=True):
                     if p.stack is None:
@@ -535,7 +539,10 @@ def _add_all(run: _Run, items: Iterator[Frame], reader: FrameReader, writer: fil
                     adder.add("colours", pair.number, partial(_colours, solved[0]))
                 if progress is not None:
                     progress(pair.number + 1, _promised(reader, p))
+        for number, frame in run.images:
+            adder.add("image", number, partial(_bgr, frame))
         adder.finish()
+        return dict(adder.counts)
 
 
 def _itself(array: Array) -> Array:
