@@ -290,7 +290,7 @@ def estimate_flow(inputs: Paths | Iterable[Paths], output: Paths, params: FlowPa
     # The last block of a file is half empty on average, and the only one of a small file.
     spaces = [max(share * size + _BLOCK / 2 * n, _BLOCK * n) for share, n in zip(shares, files, strict=True)]
     return FlowEstimate(videos=len(jobs), unreadable=len(jobs) - len(sizes), frames=sum(n for n, _ in sizes.values()),
-                        pairs=sum(pairs.values()), files=sum(files) + len(sizes) - len(usable),
+                        pairs=sum(pairs.values()), files=sum(files_of(n, settings) for n, _ in sizes.values()),
                         seconds=sum(shares) * seconds, size=sum(spaces), probed=probed)
 
 

@@ -1,4 +1,4 @@
-"""idt.batch: work list, output paths, what counts as done, failures; with a stand-in for the extraction itself."""
+"""idt.batch: work list, output paths, what counts as done, failures; a stand-in does the extraction itself."""
 
 from __future__ import annotations
 
@@ -7,15 +7,32 @@ import os
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 import idt.batch
-from idt.batch import Job, Outcome, Progress, extract_videos, is_done, key, run, work_list
+import idt.video_flow
+from idt.batch import (
+    Job,
+    Outcome,
+    Progress,
+    estimate_flow,
+    extract_videos,
+    flow_suffix,
+    flow_videos,
+    is_done,
+    key,
+    run,
+    work_list,
+)
 from idt.errors import OutputError, ParameterError, VideoError
 from idt.features import Features, FeatureWriter
+from idt.output import replacing_folder
 from idt.params import Params
 from idt.video import frames, identity
+from idt.video_flow import FlowParams
+from synthetic import pan
 
 
 @pytest.fixture
@@ -101,6 +118,14 @@ def test_a_file_that_is_missing_is_left_for_the_work_to_fail_on(tree):
 def test_what_stands_for_no_video_or_clashes_is_an_error(tree, inputs, error, message):
     with pytest.raises(error, match=message):
         work_list(inputs, "out")
+
+
+def test_an_output_inside_another_is_an_error(tree):
+    shutil.copytree("i/two", "w/walk")
+    message = r"^w/walk would be written to out/walk, and v/walk/a\.avi into it: write them to different folders\.$"
+    with pytest.raises(ParameterError, match=message):
+        work_list(["w/walk", "v"], "out", suffix="")
+    assert len(work_list(["w/walk", "v"], "out")) == 6
 
 
 def test_a_list_that_is_no_text_is_an_error(tree):
@@ -352,6 +377,110 @@ def test_an_output_that_cannot_be_written_fails_only_its_video(tree, fake_extrac
     assert [o.job.source for o in summary.failed] == ["v/walk/a.avi"]
     assert isinstance(summary.failed[0].error, OutputError)
     assert summary.count("done") == 4
+
+
+# ---- flow -----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def clips(tmp_path, monkeypatch):
+    """The folders v/a and v/b of images of a moving texture, as the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        Path("v", name).mkdir(parents=True)
+        for n, picture in enumerate(pan(frames=6, height=40, width=48).frames):
+            cv2.imwrite(f"v/{name}/{n}.png", picture)
+    return tmp_path
+
+
+QUICK = FlowParams(method="farneback")
+
+
+def states(**options) -> list[str]:
+    return [o.state for o in flow_videos("v/*", "out", options.pop("params", QUICK), **options).outcomes]
+
+
+def test_flow_mirrors_the_inputs_and_reports(clips):
+    seen: list[Outcome | Progress] = []
+    summary = flow_videos("v/*", "out", QUICK, progress=seen.append, report=seen.append, threads=2)
+    assert [(o.job.output, o.meta["counts"]) for o in summary.outcomes] == [
+        (Path("out/a"), {"flow": 5}), (Path("out/b"), {"flow": 5})]
+    assert [(p.number, p.videos, p.done, p.total) for p in seen if isinstance(p, Progress)] == [
+        (video, 2, done, total) for video in (1, 2) for done, total in [(0, None), *((n, 5) for n in range(1, 6))]]
+    assert all(p.trajectories is None for p in seen if isinstance(p, Progress))
+    assert [job.output for job in work_list("v/*", "out", suffix=flow_suffix(FlowParams(format="h5")))] == [
+        Path("out/a.h5"), Path("out/b.h5")]
+
+
+def test_flow_is_done_again_when_anything_differs_or_is_missing(clips):
+    assert states() == ["done", "done"]
+    assert states() == ["skipped", "skipped"]
+    assert states(force=True) == ["done", "done"]
+    assert states(device="auto", threads=2, verify=True) == ["skipped", "skipped"]
+    for changed in (FlowParams(method="farneback", quality=90), FlowParams(tvl1={"warps": 1}), QUICK):
+        assert states(params=changed) == ["done", "done"]
+    Path("out/a/flow_y_00003.jpg").unlink()
+    assert states() == ["done", "skipped"]
+    Path("out/b/flow_x_00005.jpg").write_bytes(b"")
+    assert states() == ["skipped", "done"]
+    Path("out/b/Thumbs.db").write_bytes(b"x")
+    assert states() == ["skipped", "skipped"]
+    stamp = Path("v/a/0.png").stat().st_mtime_ns
+    os.utime("v/a/0.png", ns=(stamp + 10**12, stamp + 10**12))
+    assert states() == ["skipped", "skipped"]
+    cv2.imwrite("v/a/0.png", np.zeros((40, 48), np.uint8))
+    assert states() == ["done", "skipped"]
+
+
+def test_flow_with_something_else_in_it_is_not_thrown_away(clips):
+    assert states() == ["done", "done"]
+    Path("out/a/notes.txt").write_text("mine")
+    summary = flow_videos("v/*", "out", QUICK, force=True)
+    assert [o.state for o in summary.outcomes] == ["failed", "done"]
+    assert summary.failed[0].reason == ("out/a cannot be written: there is a folder of that name with other things in "
+                                        "it; move it away or choose another output.")
+    assert Path("out/a/notes.txt").read_text() == "mine"
+    assert states() == ["skipped", "skipped"]
+
+
+def test_another_version_of_the_method_is_not_done(clips, monkeypatch):
+    assert states() == ["done", "done"]
+    monkeypatch.setattr(idt.video_flow, "ALGORITHM", idt.video_flow.ALGORITHM + 1)
+    assert states() == ["done", "done"]
+
+
+def test_leftovers_of_dead_runs_are_removed_and_nothing_else(clips):
+    for name in (".idt-0123.tmp", ".idt-45.tmp", ".other.tmp"):
+        Path("out", name).mkdir(parents=True)
+        Path("out", name, "flow_x_00001.jpg").touch()
+    Path("out/.idt-67.tmp").write_bytes(b"npz")
+    with replacing_folder("out/of-another-run", lambda folder: True) as held:
+        assert states() == ["done", "done"]
+        assert sorted(os.listdir("out")) == sorted([".other.tmp", "a", "b", held.name])
+
+
+def test_flow_that_cannot_be_made_anywhere_is_an_error_before_any_work(clips, monkeypatch):
+    with pytest.raises(ParameterError, match=r"^device is 'tpu': allowed are cpu"):
+        states(device="tpu")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ParameterError, match=r"^format is h5, which needs h5py, .*: pip install densetraj\[h5\]\.$"):
+        states(params=FlowParams(format="h5"))
+    assert not Path("out").exists()
+
+
+def test_an_estimate_counts_by_the_headers(clips):
+    Path("v/c").mkdir()
+    shutil.copy("v/a/0.png", "v/c/0.png")
+    Path("v/d").mkdir()
+    Path("v/d/0.png").write_bytes(b"no image")
+    found = estimate_flow("v/*", "out", FlowParams(method="farneback", rgb=True), threads=2)
+    assert (found.videos, found.unreadable, found.frames, found.pairs) == (4, 1, 13, 10)
+    assert found.files == 2 * (10 + 6 + 1) + 2
+    assert found.probed >= 10
+    assert found.seconds > 0
+    assert found.size >= 4096 * 34
+    assert not Path("out").exists()
+    nothing = estimate_flow("v/c", "out", QUICK)
+    assert (nothing.probed, nothing.pairs, nothing.files, nothing.seconds, nothing.size) == (0, 0, 1, 0, 0)
 
 
 @pytest.mark.slow
