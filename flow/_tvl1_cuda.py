@@ -30,7 +30,7 @@ import itertools
 import math
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,7 @@ ROWS = 8  # that a thread keeps
 AHEAD = 2  # launches that wait on the device while the host decides about the next one
 
 _HALO = TEST_EVERY
+_MARGIN = 5  # pixels by which rows and columns of a level's image are longer
 _BLOCK = (32, 8)  # threads, of all kernels but `_relax`
 _USABLE = 0.9  # of the free memory, which is given out in large pages
 _DUAL, _COEFFICIENTS = 4, 12  # planes
@@ -67,10 +68,10 @@ _TINY = np.float32(1e-12)  # keeps a gradient of zero from dividing; what it mov
 
 cuda.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small images are nothing to warn of
 _jit = functools.partial(cuda.jit, cache=True, fastmath=True)
-if cuda.config.ENABLE_CUDASIM:  # it knows no registers and runs one kernel at a time
+_limited = functools.partial(_jit, max_registers=128)  # what two blocks on a multiprocessor leave to each thread
+_turn: AbstractContextManager[Any] = nullcontext()
+if cuda.config.ENABLE_CUDASIM:  # the simulator knows no registers and runs one kernel at a time
     _limited, _turn = _jit, threading.Lock()
-else:  # 128 registers are what two blocks on a multiprocessor leave to each of their threads
-    _limited, _turn = functools.partial(_jit, max_registers=128), nullcontext()
 
 
 # Kernels. Sizes and counts are int32, numbers float32: Numba would take Python's own for 64 bits.
@@ -89,12 +90,16 @@ def _place(i, ratio, n):
 
 
 @_jit
-def _to_float(grey, pyramids):
-    """Fill the finest level of each pyramid, (images, pixels of all levels), from (images, pixels) uint8."""
-    image = cuda.blockIdx.y
-    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    if i < grey.shape[1]:
-        pyramids[image, i] = np.float32(grey[image, i])
+def _to_float(grey, pyramids, h, w):
+    """Fill the finest level of each pyramid (images, numbers) from (images, pixels) uint8.
+
+    Levels are stored with two pixels more above and on the left, three below and on the right: the border, continued.
+    """
+    x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    y = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
+    image = cuda.blockIdx.z
+    if x < w + _MARGIN and y < h + _MARGIN:
+        pyramids[image, y * (w + _MARGIN) + x] = np.float32(grey[image, _clamp(y - 2, h) * w + _clamp(x - 2, w)])
 
 
 @_jit
@@ -103,17 +108,18 @@ def _reduce(pyramids, fine, fine_h, fine_w, coarse, h, w, ratio):
     x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     y = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
     image = cuda.blockIdx.z
-    if x < w and y < h:
-        px, py = _place(x, ratio, fine_w), _place(y, ratio, fine_h)
+    if x < w + _MARGIN and y < h + _MARGIN:
+        px, py = _place(_clamp(x - 2, w), ratio, fine_w), _place(_clamp(y - 2, h), ratio, fine_h)
         left, upper = np.int32(px), np.int32(py)
         along, down = px - np.float32(left), py - np.float32(upper)
-        right, lower = min(left + 1, fine_w - 1), fine + min(upper + 1, fine_h - 1) * fine_w
-        upper = fine + upper * fine_w
-        a, b = pyramids[image, np.uint32(upper + left)], pyramids[image, np.uint32(upper + right)]
-        c, d = pyramids[image, np.uint32(lower + left)], pyramids[image, np.uint32(lower + right)]
+        line = fine_w + _MARGIN
+        upper = fine + (upper + 2) * line + left + 2  # of a last pixel the next one counts nothing
+        lower = upper + line
+        a, b = pyramids[image, np.uint32(upper)], pyramids[image, np.uint32(upper + 1)]
+        c, d = pyramids[image, np.uint32(lower)], pyramids[image, np.uint32(lower + 1)]
         a += down * (c - a)
         b += down * (d - b)
-        pyramids[image, np.uint32(coarse + y * w + x)] = a + along * (b - a)
+        pyramids[image, np.uint32(coarse + y * (w + _MARGIN) + x)] = a + along * (b - a)
 
 
 @_jit
@@ -178,7 +184,7 @@ def _linearise(state, pyramids, numbers, control, running, copy, launches, level
         if pair == 0:
             running[0] = cuda.gridDim.z
     if x < w and y < h:
-        at = np.uint32(y * pitch + x)
+        at = np.uint64(y * pitch + x)
         u, v = state[pair, 2 * side, at], state[pair, 2 * side + 1, at]
         px, py = np.float32(x) + u, np.float32(y) + v
         qx, qy = min(max(px, _ZERO), np.float32(w - 1)), min(max(py, _ZERO), np.float32(h - 1))
@@ -189,20 +195,24 @@ def _linearise(state, pyramids, numbers, control, running, copy, launches, level
             down = cuda.local.array(8, float32)
             down[0] = down[1] = down[6] = down[7] = _ZERO
             down[2], down[3], down[4], down[5] = _weights(qy - np.float32(j), sharpness)
-            x0, x1, x2 = _clamp(i - 2, w), _clamp(i - 1, w), i
-            x3, x4, x5 = _clamp(i + 1, w), _clamp(i + 2, w), _clamp(i + 3, w)
             warped = _ZERO
-            second = numbers[1, pair]
-            for k in range(6):
-                line = level + _clamp(j + k - 2, h) * w
-                c0, c1 = pyramids[second, np.uint32(line + x0)], pyramids[second, np.uint32(line + x1)]
-                c2, c3 = pyramids[second, np.uint32(line + x2)], pyramids[second, np.uint32(line + x3)]
-                c4, c5 = pyramids[second, np.uint32(line + x4)], pyramids[second, np.uint32(line + x5)]
+            second, line = numbers[1, pair], np.uint64(w + _MARGIN)
+            start = np.uint64(level + j * (w + _MARGIN) + i)
+            for k in range(np.uint64(6)):
+                place = start + k * line
+                c0, c1 = pyramids[second, place], pyramids[second, place + np.uint64(1)]
+                c2, c3 = pyramids[second, place + np.uint64(2)], pyramids[second, place + np.uint64(3)]
+                c4, c5 = pyramids[second, place + np.uint64(4)], pyramids[second, place + np.uint64(5)]
                 value = a0 * c1 + a1 * c2 + a2 * c3 + a3 * c4
-                warped += down[k + 1] * value
-                gx += down[k + 1] * _HALF * (a0 * (c2 - c0) + a1 * (c3 - c1) + a2 * (c4 - c2) + a3 * (c5 - c3))
-                gy += (down[k] - down[k + 2]) * _HALF * value
-            rho = warped - pyramids[numbers[0, pair], np.uint32(level + y * w + x)] - gx * u - gy * v
+                slope = a0 * (c2 - c0) + a1 * (c3 - c1) + a2 * (c4 - c2) + a3 * (c5 - c3)
+                weight = down[k + np.uint64(1)]
+                warped += weight * value
+                gx += weight * slope
+                gy += (down[k] - down[k + np.uint64(2)]) * value
+            gx *= _HALF
+            gy *= _HALF
+            own = np.uint64(level + (y + 2) * (w + _MARGIN) + x + 2)
+            rho = warped - pyramids[numbers[0, pair], own] - gx * u - gy * v
         state[pair, _COEFFICIENTS, at] = gx
         state[pair, _COEFFICIENTS + 1, at] = gy
         state[pair, _COEFFICIENTS + 2, at] = rho
@@ -459,7 +469,7 @@ def _levels(sizes: Sequence[tuple[int, int]]) -> list[_Level]:
             rows, strips = ROWS, min(heights, key=lambda n: n * _tiles(h, n * ROWS))
             tiles_y = _tiles(h, strips * ROWS)
         levels.append(_Level(h, w, -(-w // 8) * 8, first, rows, (wide, strips), (tiles_x, tiles_y)))
-        first += h * w
+        first += (h + _MARGIN) * (w + _MARGIN)
     return levels
 
 
@@ -480,8 +490,8 @@ def bytes_per_pair(width: int, height: int, params: TVL1Params) -> int:
 
 
 def _pyramid_of(levels: Sequence[_Level]) -> int:
-    """Return the pixels of all levels together."""
-    return levels[-1].first + levels[-1].height * levels[-1].width
+    """Return the numbers that a pyramid has."""
+    return levels[-1].first + (levels[-1].height + _MARGIN) * (levels[-1].width + _MARGIN)
 
 
 def _sums_of(levels: Sequence[_Level]) -> int:
@@ -625,7 +635,9 @@ class _Batch:
         self._host_numbers[:, :self._pairs] = np.transpose(pairs)
         self._grey[:n].copy_to_device(self._host_grey[:n], self._stream)
         self._numbers.copy_to_device(self._host_numbers, self._stream)
-        _to_float[(-(-self._grey.shape[1] // 256), n), 256, self._stream](self._grey, self._pyramids)
+        finest = self._levels[0]
+        _to_float[self._grid(finest, n), _BLOCK, self._stream](
+            self._grey, self._pyramids, np.int32(finest.height), np.int32(finest.width))
         ratio = np.float32(1 / self._params.scale_step)
         for fine, coarse in itertools.pairwise(self._levels):
             _reduce[self._grid(coarse, n), _BLOCK, self._stream](
@@ -690,5 +702,7 @@ class _Batch:
     def _launches(self) -> int:
         return -(-self._params.iterations // TEST_EVERY)
 
-    def _grid(self, level: _Level, layers: int | None = None) -> tuple[int, int, int]:
-        return -(-level.width // _BLOCK[0]), -(-level.height // _BLOCK[1]), layers or self._pairs
+    def _grid(self, level: _Level, images: int = 0) -> tuple[int, int, int]:
+        """Return the blocks for the pixels of all pairs, or of so many images with their margins."""
+        margin = _MARGIN if images else 0
+        return -(-(level.width + margin) // _BLOCK[0]), -(-(level.height + margin) // _BLOCK[1]), images or self._pairs
