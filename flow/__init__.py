@@ -42,7 +42,7 @@ class Method(Protocol):
 
 def method_for(name: str) -> type[Method]:
     """Return the class of a method; `ParameterError` names those there are."""
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ParameterError(f"method is {name!r}: allowed are {', '.join(METHODS)}.")
     module, kind = METHODS[name]
     method: type[Method] = getattr(importlib.import_module(module), kind)
@@ -155,7 +155,9 @@ def pairs(images: Iterable[Pair], *, method: str = "tvl1", device: str = "cpu",
     gpus = gpus_of(device, method)
     if gpus:
         return on_gpus(_checked(images), numbers, gpus)
-    return on_cpu(_checked(images), partial(chosen, params=numbers), threads)
+    from idt.flow.tvl1 import TVL1
+
+    return on_cpu(_checked(images), partial(TVL1, params=numbers), threads)
 
 
 def tvl1_params(params: TVL1Params | str | None) -> TVL1Params:
@@ -165,7 +167,7 @@ def tvl1_params(params: TVL1Params | str | None) -> TVL1Params:
     if isinstance(params, TVL1Params):
         return params
     name = "opencv" if params is None else params
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ParameterError(f"params is {params!r}: give TVL1Params, or the name of a preset: {', '.join(PRESETS)}.")
     return PRESETS[name]
 

@@ -58,7 +58,7 @@ def gpus_of(device: str, method: str) -> tuple[int, ...]:
             return tuple(range(_count()))
         except DeviceError:
             return ()
-    if not re.fullmatch(r"cuda(:\d+(,\d+)*)?", device):
+    if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d+(,\d+)*)?", device):
         raise ParameterError(f"device is {device!r}: allowed are cpu, auto, cuda, cuda:1 (one GPU by its number), "
                              "cuda:0,1 (several).")
     if method != "tvl1":
@@ -113,8 +113,20 @@ def on_gpus(pairs: Iterator[Pair], params: TVL1Params, numbers: tuple[int, ...])
 
 
 def _batched(pairs: Iterator[Pair], batches: _Batches) -> Iterator[list[Pair]]:
-    while batch := list(itertools.islice(pairs, batches.size)):
-        yield batch
+    """Yield the pairs in lists; an error of theirs comes after those before it."""
+    failure: Exception | None = None
+    while failure is None:
+        batch: list[Pair] = []
+        try:
+            for pair in itertools.islice(pairs, batches.size):
+                batch.append(pair)  # one by one: what came before an error stays
+        except Exception as error:
+            failure = error
+        if batch:
+            yield batch
+        elif failure is None:
+            return
+    raise failure
 
 
 class _Batches:

@@ -31,7 +31,7 @@ def ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
 def mapped(function: Callable[[S], T], items: Iterator[S], threads: int) -> Generator[T, None, None]:
     """Yield what the function makes of each item, in order, while `threads` threads work on the next ones.
 
-    With 1 it works in the thread that asks.
+    With 1 it works in the thread that asks. An error of the items comes after the results of those before it.
     """
     if threads == 1:
         yield from map(function, items)
@@ -39,12 +39,22 @@ def mapped(function: Callable[[S], T], items: Iterator[S], threads: int) -> Gene
     pool = ThreadPoolExecutor(threads, thread_name_prefix="idt")
     try:
         coming: deque[Future[T]] = deque()
-        for item in items:
+        failure: Exception | None = None
+        while failure is None:
+            try:
+                item = next(items)
+            except StopIteration:
+                break
+            except Exception as error:
+                failure = error
+                break
             coming.append(pool.submit(function, item))
             if len(coming) > threads:
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()
+        if failure is not None:
+            raise failure
     finally:
         end_of(pool)
 
