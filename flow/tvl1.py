@@ -25,6 +25,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from idt.errors import ParameterError
 from idt.flow import _tvl1_cpu as kernels
 from idt.flow.pyramid import ByteArray, FloatArray, reduced_flows
@@ -92,14 +94,15 @@ def _checked(f: dataclasses.Field[Any], value: Any) -> Any:
     """Return the value of a field in its type, or raise `ParameterError`."""
     rule, name = f.metadata, f.name.rstrip("_")
     if "allowed" in rule:
-        if isinstance(value, bool) or value not in rule["allowed"]:
+        same = [a for a in rule["allowed"] if np.isscalar(value) and a == value]
+        if not same or isinstance(value, (bool, np.bool_)):
             raise ParameterError(f"{name} is {value!r}: allowed are {', '.join(map(str, rule['allowed']))}.")
-        return value
+        return same[0]
     whole = isinstance(f.default, int)
     limits = f"from {rule['low']:g}" if rule["low"] is not None else f"above {rule['above']:g}"
     try:
         number = int(value) if whole else float(value)
-        usable = not isinstance(value, (bool, str)) and number == value and number <= rule["high"] and (
+        usable = not isinstance(value, (bool, np.bool_, str)) and number == value and number <= rule["high"] and (
             number >= rule["low"] if rule["low"] is not None else number > rule["above"])
     except (TypeError, ValueError, OverflowError):
         usable = False

@@ -521,6 +521,9 @@ def test_parameters_are_json_frozen_and_documented():
     params = TVL1Params(scales=3.0, tau=1, warps=np.int64(2), lambda_=np.float32(0.5))
     assert params.to_dict() == {**TVL1Params().to_dict(), "scales": 3, "tau": 1.0, "warps": 2, "lambda_": 0.5}
     assert [type(getattr(params, name)) for name in ("scales", "tau", "warps", "lambda_")] == [int, float, int, float]
+    chosen = TVL1Params(median=np.int64(3), interpolation=np.str_("keys"))
+    assert [type(value) for value in (chosen.median, chosen.interpolation)] == [int, str]
+    assert type(TVL1Params(median=3.0).median) is int
     assert TVL1Params(**json.loads(json.dumps(params.to_dict()))) == params
     with pytest.raises(FrozenInstanceError):
         params.tau = 0.1
@@ -546,14 +549,15 @@ def test_limits(name):
     rule, good, bad = LIMITS[name]
     for value in good:
         assert getattr(TVL1Params(**{name: value}), name) == value
-    for value in (*bad, np.nan, np.inf, -np.inf, True, False, "1", "auto", None, [1], 1j, 10**400):
+    for value in (*bad, np.nan, np.inf, -np.inf, True, False, np.True_, "1", "auto", None, [1], 1j,
+                  10**400):
         with pytest.raises(ParameterError) as error:
             TVL1Params(**{name: value})
         assert str(error.value) == f"{name.rstrip('_')} is {value!r}: it must be {rule}."
 
 
 @pytest.mark.parametrize(("name", "allowed", "bad"), [
-    ("median", "1, 3, 5", [0, 2, 4, 7, -3, True, "3", None, np.nan, [3]]),
+    ("median", "1, 3, 5", [0, 2, 4, 7, -3, 3.5, True, np.True_, "3", None, np.nan, [3], np.array([3, 5])]),
     ("interpolation", "cubic, keys, linear", ["", "Cubic", "nearest", 0, True, None, ["cubic"]])])
 def test_choices(name, allowed, bad):
     for value in bad:
