@@ -400,16 +400,97 @@ def _relax(rows: int) -> Any:
     return relax
 
 
+@_jit(device=True)
+def _order(a, b):
+    """Return the smaller and the larger of two numbers."""
+    return min(a, b), max(a, b)
+
+
+@_jit(device=True)
+def _sorted3(a, b, c):
+    b, c = _order(b, c)
+    a, c = _order(a, c)
+    a, b = _order(a, b)
+    return a, b, c
+
+
+@_jit(device=True)
+def _sorted5(a, b, c, d, e):
+    a, b = _order(a, b)
+    d, e = _order(d, e)
+    c, e = _order(c, e)
+    c, d = _order(c, d)
+    a, d = _order(a, d)
+    a, c = _order(a, c)
+    b, e = _order(b, e)
+    b, d = _order(b, d)
+    b, c = _order(b, c)
+    return a, b, c, d, e
+
+
+@_jit(device=True)
+def _middle9(ranks, y, x):
+    """Return the median of three sorted columns: that of the largest first, the middle second, the least third."""
+    a = max(max(ranks[0, y, x], ranks[0, y, x + 1]), ranks[0, y, x + 2])
+    b = _sorted3(ranks[1, y, x], ranks[1, y, x + 1], ranks[1, y, x + 2])[1]
+    c = min(min(ranks[2, y, x], ranks[2, y, x + 1]), ranks[2, y, x + 2])
+    return _sorted3(a, b, c)[1]
+
+
+@_jit(device=True)
+def _middle25(ranks, y, x):
+    """Return the median of five sorted columns.
+
+    With the numbers of each rank sorted as well, only thirteen can still be the median, and it is the seventh of them.
+    What of the sorting decides about no other number is left out by the compiler.
+    """
+    least = cuda.local.array(7, float32)
+    for k in range(7):
+        least[k] = _HUGE
+    _, _, _, d, e = _sorted5(ranks[0, y, x], ranks[0, y, x + 1], ranks[0, y, x + 2], ranks[0, y, x + 3],
+                             ranks[0, y, x + 4])
+    _insert(least, d)
+    _insert(least, e)
+    _, _, c, d, e = _sorted5(ranks[1, y, x], ranks[1, y, x + 1], ranks[1, y, x + 2], ranks[1, y, x + 3],
+                             ranks[1, y, x + 4])
+    _insert(least, c)
+    _insert(least, d)
+    _insert(least, e)
+    _, b, c, d, _ = _sorted5(ranks[2, y, x], ranks[2, y, x + 1], ranks[2, y, x + 2], ranks[2, y, x + 3],
+                             ranks[2, y, x + 4])
+    _insert(least, b)
+    _insert(least, c)
+    _insert(least, d)
+    a, b, c, _, _ = _sorted5(ranks[3, y, x], ranks[3, y, x + 1], ranks[3, y, x + 2], ranks[3, y, x + 3],
+                             ranks[3, y, x + 4])
+    _insert(least, a)
+    _insert(least, b)
+    _insert(least, c)
+    a, b, _, _, _ = _sorted5(ranks[4, y, x], ranks[4, y, x + 1], ranks[4, y, x + 2], ranks[4, y, x + 3],
+                             ranks[4, y, x + 4])
+    _insert(least, a)
+    _insert(least, b)
+    return least[6]
+
+
+@_jit(device=True)
+def _insert(least, value):
+    for k in range(7):
+        least[k], value = _order(least[k], value)
+
+
 @functools.cache
 def _smooth(side: int) -> Any:
     """Return the kernel of the median filter over `side` x `side` pixels, borders repeated."""
-    radius, kept = side // 2, side * side // 2 + 1
+    radius, shape = side // 2, (side, _BLOCK[1], _BLOCK[0] + side - 1)
 
     @_jit
     def smooth(state, control, copy, h, w, pitch):
-        """Filter the flow onto its other side: the largest of the smaller half, which is kept sorted."""
-        x = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-        y = cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y
+        """Filter the flow onto its other side; columns are sorted once for all pixels that they count for."""
+        ranks = cuda.shared.array(shape, float32)
+        tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
+        x = cuda.blockIdx.x * cuda.blockDim.x + tx
+        y = cuda.blockIdx.y * cuda.blockDim.y + ty
         pair = cuda.blockIdx.z
         launches = control[copy, _LAUNCHES, pair]
         flow = (control[copy, _FLOW_SIDE, pair] + launches) & 1
@@ -417,18 +498,25 @@ def _smooth(side: int) -> Any:
             control[1 - copy, _FLOW_SIDE, pair] = 1 - flow
             control[1 - copy, _DUAL_SIDE, pair] = (control[copy, _DUAL_SIDE, pair] + launches) & 1
             control[1 - copy, _LAUNCHES, pair] = 0
-        if x < w and y < h:
-            least = cuda.local.array(kept, float32)
-            for plane in range(2):
-                for k in range(kept):
-                    least[k] = _HUGE
-                for j in range(-radius, radius + 1):
-                    line = _clamp(y + j, h) * pitch
-                    for i in range(-radius, radius + 1):
-                        value = state[pair, 2 * flow + plane, np.uint32(line + _clamp(x + i, w))]
-                        for k in range(kept):
-                            least[k], value = min(least[k], value), max(least[k], value)
-                state[pair, 2 - 2 * flow + plane, np.uint32(y * pitch + x)] = least[kept - 1]
+        for plane in range(2):
+            for column in range(tx, _BLOCK[0] + 2 * radius, _BLOCK[0]):
+                place = _clamp(x - tx + column - radius, w)
+                a = state[pair, 2 * flow + plane, np.uint32(_clamp(y - 1, h) * pitch + place)]
+                b = state[pair, 2 * flow + plane, np.uint32(_clamp(y, h) * pitch + place)]
+                c = state[pair, 2 * flow + plane, np.uint32(_clamp(y + 1, h) * pitch + place)]
+                if radius == 1:
+                    ranks[0, ty, column], ranks[1, ty, column], ranks[2, ty, column] = _sorted3(a, b, c)
+                else:
+                    d = state[pair, 2 * flow + plane, np.uint32(_clamp(y - 2, h) * pitch + place)]
+                    e = state[pair, 2 * flow + plane, np.uint32(_clamp(y + 2, h) * pitch + place)]
+                    a, b, c, d, e = _sorted5(a, b, c, d, e)
+                    ranks[0, ty, column], ranks[1, ty, column], ranks[2, ty, column] = a, b, c
+                    ranks[side - 2, ty, column], ranks[side - 1, ty, column] = d, e
+            cuda.syncthreads()
+            if x < w and y < h:
+                median = _middle9(ranks, ty, tx) if radius == 1 else _middle25(ranks, ty, tx)
+                state[pair, 2 - 2 * flow + plane, np.uint32(y * pitch + x)] = median
+            cuda.syncthreads()
 
     return smooth
 
