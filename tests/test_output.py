@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from idt.errors import OutputError
-from idt.output import replacing
+from idt.output import remove_leftovers, replacing, replacing_folder
 
 
 def test_file_appears_at_the_end_in_a_new_folder(tmp_path: Path) -> None:
@@ -95,3 +95,77 @@ def test_failing_sync_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(OutputError, match="Input/output error"), replacing(tmp_path / "out"):
         pass
     assert os.listdir(tmp_path) == []
+
+
+# ---- folders --------------------------------------------------------------------------------------------------------
+
+def ours(folder: Path) -> bool:
+    return (folder / "ours").exists()
+
+
+def test_folder_appears_at_the_end_and_replaces_only_ours(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "out"
+    for content in ("first", "second"):
+        with replacing_folder(path, ours) as new:
+            (new / "ours").write_text(content)
+            (new / content).touch()
+            assert new.parent == path.parent
+            assert new.name.startswith(".idt-")
+            assert not path.exists() or (path / "ours").read_text() == "first"
+        assert sorted(os.listdir(path)) == sorted(["ours", content])
+        assert os.listdir(path.parent) == ["out"]
+    (path / "ours").unlink()
+    with pytest.raises(OutputError, match=r"out cannot be written: there is a folder of that name with other things"), \
+            replacing_folder(path, ours):
+        pass
+    assert os.listdir(path) == ["second"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_exception_leaves_the_old_folder_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ours").touch()
+    with pytest.raises(OutputError if error is OSError else error), replacing_folder(tmp_path / "out", ours) as new:
+        raise error((new / "half").touch())
+    assert os.listdir(tmp_path) == ["out"]
+    assert os.listdir(tmp_path / "out") == ["ours"]
+
+
+def test_a_folder_that_cannot_take_the_name_leaves_the_old_one(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ours").touch()
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if (self / "new").exists():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OutputError, match=r"out cannot be written: Input/output error\.$"), \
+            replacing_folder(tmp_path / "out", ours) as new:
+        (new / "new").touch()
+    assert os.listdir(tmp_path) == ["out"]
+    assert os.listdir(tmp_path / "out") == ["ours"]
+
+
+def test_link_to_a_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "out")
+    with replacing_folder(tmp_path / "link", ours) as new:
+        (new / "ours").touch()
+    assert os.listdir(tmp_path / "far") == ["out"]
+    assert (tmp_path / "link").is_symlink()
+    assert ours(tmp_path / "link")
+
+
+def test_leftovers_are_removed_unless_somebody_holds_them(tmp_path: Path) -> None:
+    (tmp_path / ".idt-00.tmp").mkdir()
+    (tmp_path / ".idt-00.tmp" / "a").touch()
+    (tmp_path / ".idt-11.tmp").touch()
+    (tmp_path / "idt-22.tmp").touch()
+    with replacing_folder(tmp_path / "out", ours) as folder, replacing(tmp_path / "file") as file:
+        remove_leftovers(tmp_path)
+        assert sorted(os.listdir(tmp_path)) == sorted(["idt-22.tmp", folder.name, Path(file.name).name])
+    assert sorted(os.listdir(tmp_path)) == ["file", "idt-22.tmp", "out"]
+    remove_leftovers(tmp_path / "none")
