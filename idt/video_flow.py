@@ -392,8 +392,6 @@ class _Run:
     def __init__(self, params: FlowParams, device: str, threads: int, *, keep_images: bool = False) -> None:
         self.params = params
         self.keep_images = keep_images
-        self.frames = 0
-        self.last = params.start - 1  # index of the last frame
         self.stabilised = 0  # pairs from which camera motion was taken out
         self.images: deque[tuple[int, Frame]] = deque()  # with their numbers, for whoever writes them to take out
         self._device = device
@@ -426,7 +424,6 @@ class _Run:
         p = self.params
         window: deque[Frame] = deque(maxlen=p.step + 1)
         for n, frame in enumerate(items):
-            self.frames, self.last = n + 1, frame.index
             # One type of array, so that kernels compile once.
             frame = dataclasses.replace(frame, grey=np.require(frame.grey, requirements=("C", "W")))
             if self.keep_images and n % p.every == 0:
