@@ -290,7 +290,7 @@ def test_each_pair_stops_at_its_own_time():
 
 @here
 @pytest.mark.parametrize(("height", "width", "params"), [
-    (20, 24, TVL1Params(scales=2, warps=2, iterations=20)),
+    (20, 24, TVL1Params(scales=2, warps=2, iterations=12)),
     (16, 17, TVL1Params(scales=2, warps=2, iterations=9, median=3, interpolation="linear")),
 ])
 def test_agrees_with_the_cpu(height, width, params):
