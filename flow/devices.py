@@ -15,7 +15,7 @@ import numpy as np
 
 from idt.errors import DeviceError, ParameterError
 from idt.flow.pyramid import ByteArray, FloatArray, scale_factors
-from idt.threads import mapped
+from idt.flow.threads import mapped
 
 if TYPE_CHECKING:
     from idt.flow import Method

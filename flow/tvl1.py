@@ -86,8 +86,8 @@ class TVL1Params:
         return SHARPNESS[self.interpolation]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dict of JSON types, in order of definition."""
-        return dataclasses.asdict(self)
+        """Return the fields as a dict of JSON types, in order of definition; `lambda_` is called ``lambda``."""
+        return {name.rstrip("_"): value for name, value in dataclasses.asdict(self).items()}
 
 
 def _checked(f: dataclasses.Field[Any], value: Any) -> Any:

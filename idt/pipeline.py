@@ -25,9 +25,9 @@ from idt.errors import FormatError, ParameterError
 from idt.features import FORMAT, Features, FeatureWriter
 from idt.flow import method_for
 from idt.flow.pyramid import resize_grey, scale_factors, scale_sizes
+from idt.flow.threads import OneOpenCVThread, ahead
 from idt.params import Params
 from idt.people import Boxes, PersonDetector, person_mask, read_boxes
-from idt.threads import OneOpenCVThread, ahead
 from idt.tracking import Finished, Tracks, no_tracks
 from idt.video import FrameReader, Source, frames, identity
 

@@ -31,10 +31,10 @@ from idt.batch import key
 from idt.errors import IdtError, OutputError, ParameterError
 from idt.flow import files
 from idt.flow.pyramid import scale_factors
+from idt.flow.threads import OneOpenCVThread, ahead, end_of, mapped
 from idt.flow.tvl1 import PRESETS, TVL1Params
 from idt.output import replacing, replacing_folder
 from idt.params import Parameters, Params, choice, number, parameters_table
-from idt.threads import OneOpenCVThread, ahead, end_of, mapped
 from idt.video import Frame, FrameReader, Source, frames, identity
 from idt.view import flow_colours
 

@@ -1,4 +1,4 @@
-"""idt.threads: order, look-ahead, errors, and threads that have ended when a stage has."""
+"""idt.flow.threads: order, look-ahead, errors, and threads that have ended when a stage has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import cv2
 import pytest
 
-from idt.threads import OneOpenCVThread, ahead, mapped
+from idt.flow.threads import OneOpenCVThread, ahead, mapped
 
 
 def counted(number: int, made: list[int]) -> Iterator[int]:
