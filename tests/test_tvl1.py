@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import FrozenInstanceError, asdict, fields, replace
 
 import cv2
 import numpy as np
@@ -240,7 +240,7 @@ def test_enlarging_the_flow(size, step):
     {}, {"interpolation": "keys"}, {"interpolation": "linear"}, {"median": 3}, {"median": 5, "warps": 2},
     {"warps": 1}, {"scales": 100, "scale_step": 0.5}, {"scales": 1, "warps": 10},
     {"tau": 0.125, "lambda_": 0.05, "theta": 0.6}, {"lambda_": 0.5, "iterations": 10, "epsilon": 0.001},
-    PRESETS["accurate"].to_dict()], ids=lambda options: " ".join(f"{k}={v}" for k, v in options.items())[:40])
+    asdict(PRESETS["accurate"])], ids=lambda options: " ".join(f"{k}={v}" for k, v in options.items())[:40])
 @pytest.mark.parametrize("size", [(17, 33), (45, 61), (64, 48)])
 def test_flow_equals_the_oracle(options, size):
     """In px. Parts of what turns leave the image, and the iterations enlarge rounding errors wherever the data do not
@@ -510,7 +510,7 @@ def test_presets():
     assert list(PRESETS) == ["opencv", "accurate"]
     assert PRESETS["opencv"] == TVL1Params()
     assert PRESETS["opencv"].to_dict() == {
-        "tau": 0.25, "lambda_": 0.15, "theta": 0.3, "scales": 5, "scale_step": 0.8, "warps": 5, "epsilon": 0.01,
+        "tau": 0.25, "lambda": 0.15, "theta": 0.3, "scales": 5, "scale_step": 0.8, "warps": 5, "epsilon": 0.01,
         "iterations": 300, "median": 1, "interpolation": "cubic"}
     accurate = PRESETS["accurate"]
     assert (accurate.scales, accurate.scale_step, accurate.median) == (100, 0.9, 5)
@@ -519,12 +519,14 @@ def test_presets():
 
 def test_parameters_are_json_frozen_and_documented():
     params = TVL1Params(scales=3.0, tau=1, warps=np.int64(2), lambda_=np.float32(0.5))
-    assert params.to_dict() == {**TVL1Params().to_dict(), "scales": 3, "tau": 1.0, "warps": 2, "lambda_": 0.5}
+    assert params.to_dict() == {**TVL1Params().to_dict(), "scales": 3, "tau": 1.0, "warps": 2, "lambda": 0.5}
+    assert json.loads(json.dumps(params.to_dict())) == params.to_dict()
+    assert list(params.to_dict()) == [f.name.rstrip("_") for f in fields(TVL1Params)]
     assert [type(getattr(params, name)) for name in ("scales", "tau", "warps", "lambda_")] == [int, float, int, float]
     chosen = TVL1Params(median=np.int64(3), interpolation=np.str_("keys"))
     assert [type(value) for value in (chosen.median, chosen.interpolation)] == [int, str]
     assert type(TVL1Params(median=3.0).median) is int
-    assert TVL1Params(**json.loads(json.dumps(params.to_dict()))) == params
+    assert TVL1Params(**asdict(params)) == params
     with pytest.raises(FrozenInstanceError):
         params.tau = 0.1
     with pytest.raises(TypeError):
