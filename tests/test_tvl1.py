@@ -61,11 +61,16 @@ def state_of(a, b, params):
     return state
 
 
-def planes(state, level=0):
-    """Views (10, h, w) of the state of a level; `kernels` says which is which."""
+def padded_planes(state, level=0):
+    """View (10, h, stride) of the state of a level with what lies right of its pixels."""
     h, w = state.sizes[level]
     _, stride, size = kernels._layout(h, w)
-    return state._planes[:10 * size].reshape(10, size)[:, stride:(h + 1) * stride].reshape(10, h, stride)[..., :w]
+    return state._planes[:10 * size].reshape(10, size)[:, stride:(h + 1) * stride].reshape(10, h, stride)
+
+
+def planes(state, level=0):
+    """View (10, h, w) of the state of a level; `kernels` says which is which."""
+    return padded_planes(state, level)[..., :state.sizes[level][1]]
 
 
 def set_flow(state, flow, level=0):
@@ -151,6 +156,7 @@ def test_data_term_from_any_flow(interpolation, size):
     gx, gy, rho, inverse = planes(state)[6:].astype(np.float64)
     assert (~inside).any() or min(size) == 2
     assert not planes(state)[6:9, ~inside].any()  # no data term where the flow leaves the image
+    assert not padded_planes(state)[6:9, :, size[1]:].any()  # nor where there is no pixel
     # float32 sums of 16 products of numbers up to 255 with weights that sum to 1.8 in absolute value
     np.testing.assert_allclose(np.stack([gx, gy], axis=2), gradient * inside[..., None], atol=2e-3)
     u, v = flow[..., 0], flow[..., 1]
