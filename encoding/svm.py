@@ -105,7 +105,8 @@ def chi2_distances(x: Array, y: Array | None = None) -> Float32:
 
     References
     ----------
-    .. [1] Laptev, Marszałek, Schmid and Rozenfeld, "Learning realistic human actions from movies", CVPR 2008, equation 2.
+    .. [1] Laptev, Marszałek, Schmid and Rozenfeld, "Learning realistic human actions from movies", CVPR 2008,
+       equation 2.
     """
     a = _histograms(x, "X")
     b = a if y is None else _histograms(y, "Y")
@@ -127,7 +128,7 @@ def chi2_kernel(x: Array, y: Array | None = None) -> Float32:
 
 
 def rbf_chi2_kernel(distances: Sequence[Array], scales: Sequence[float]) -> Float64:
-    """Return exp(−Σ_c D_c / A_c), the kernel of several channels ([1]_, equation 1; [2]_, section 5).
+    """Return exp(−Σ_c D_c / A_c), the kernel of several channels ([1]_, equation 1; [2]_).
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     References
     ----------
-    .. [1] Wang and Schmid, "Action recognition with improved trajectories", ICCV 2013, section 4.2.
+    .. [1] Wang and Schmid, "Action recognition with improved trajectories", ICCV 2013.
     .. [2] Hsieh, Chang, Lin, Keerthi and Sundararajan, "A dual coordinate descent method for large-scale linear SVM",
        ICML 2008, algorithm 1.
     """
@@ -236,7 +237,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def decide_gram(self, K: Array) -> Float64:
-        """Return the scores, shape (m, classes), of m vectors from their inner products, (m, n), with the training's."""
+        """Return the scores, (m, classes), of m vectors from their inner products, (m, n), with the training's."""
         check_is_fitted(self, "dual_coef_")
         K = np.asarray(K)
         _check_table(K, "K")
@@ -269,7 +270,7 @@ class Chi2SVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     References
     ----------
     .. [1] Wang, Kläser, Schmid and Liu, "Dense trajectories and motion boundary descriptors for action recognition",
-       IJCV 2013, section 5.
+       IJCV 2013.
     """
 
     def __init__(self, *, C: float = 100.0, class_weight: ClassWeight = None) -> None:
@@ -357,8 +358,8 @@ def _weights(class_weight: ClassWeight, classes: Array, index: Array) -> Float64
         return np.ones(len(classes))
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            raise ParameterError(f"class_weight is {class_weight!r}: it must be None, 'balanced' or a dict of factors by "
-                                 "class.")
+            raise ParameterError(f"class_weight is {class_weight!r}: it must be None, 'balanced' or a dict of factors "
+                                 "by class.")
         return len(index) / (len(classes) * np.bincount(index))
     known = classes.tolist()
     for label, weight in class_weight.items():
@@ -434,7 +435,7 @@ def _newton(gram_matrix: Float64, target: Float64, softness: Float64, signed: Fl
         system.flat[::len(inside) + 1] += softness[inside]
         try:
             solution = scipy.linalg.cho_solve(scipy.linalg.cho_factor(system, overwrite_a=True), target[inside])
-        except (scipy.linalg.LinAlgError, ValueError):  # not positive definite, or overflow: rounding has the upper hand
+        except (scipy.linalg.LinAlgError, ValueError):  # not positive definite, or overflow: left to the warning
             break
         step = -signed
         step[inside] += solution
@@ -446,7 +447,10 @@ def _newton(gram_matrix: Float64, target: Float64, softness: Float64, signed: Fl
 
 def _line_search(scores: Float64, change: Float64, start: float, bend: float, target: Float64, softness: Float64
                  ) -> float:
-    """Return t in (0, 1] where ½ ‖w + t Δw‖² + Σ C max(0, 1 − s (f + t Δf))² is least; `start` is w·Δw, `bend` ‖Δw‖²."""
+    """Return t in (0, 1] that minimises ½ ‖w + t Δw‖² + Σ C max(0, 1 − s (f + t Δf))².
+
+    `scores` are f, `change` is Δf, `start` w·Δw and `bend` ‖Δw‖².
+    """
     def slope(t: float) -> float:
         slack = np.maximum(1 - target * (scores + t * change), 0)
         return float(start + t * bend - (slack / softness) @ (target * change))
