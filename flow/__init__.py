@@ -97,7 +97,8 @@ def sequence(frames: Iterable[npt.ArrayLike], *, step: int = 1, method: str = "t
     Returns
     -------
     iterator of ndarray, shape (H, W, 2), float32
-        In order, each in memory of its own. Memory does not grow with the number of frames.
+        In order; memory does not grow with the number of frames. Each flow has memory of its own on the CPU, on a GPU
+        those of a batch share one array: keep a copy to keep one.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def _steps(frames: Iterable[npt.ArrayLike], step: int) -> Iterator[Pair]:
     """Yield each frame with the one `step` later."""
     last: deque[ByteArray] = deque(maxlen=step)
     for frame in frames:
-        image = np.asarray(frame)
+        image = np.array(frame)  # a copy: whoever makes the frames may use one buffer for all
         if len(last) == step:
             yield last[0], image
         last.append(image)
@@ -134,7 +135,7 @@ def pairs(images: Iterable[Pair], *, method: str = "tvl1", device: str = "cpu",
     Returns
     -------
     iterator of ndarray, shape (H, W, 2), float32
-        In order, each in memory of its own.
+        In order, see `sequence`.
 
     Raises
     ------

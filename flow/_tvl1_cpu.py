@@ -92,7 +92,6 @@ class PairState:
         for first in (0, size):
             plane = self._planes[first + stride:first + (h + 1) * stride].reshape(h, stride)
             plane[:, :w] = cv2.medianBlur(plane[:, :w], self._params.median)
-            _edge(self._planes, first, stride, h, w)
 
     def flow(self, out: FloatArray | None = None) -> FloatArray:
         """Return the flow of the finest level, (H, W, 2)."""
@@ -159,14 +158,6 @@ def _enlarge(flow, coarse_h, coarse_w, planes, h, w, factor):
     for k in range(2):
         _resize(flow, k * coarse_h * coarse_w, coarse_w, coarse_h, coarse_w, planes, k * size + stride, stride, h, w,
                 coarse_h / h, coarse_w / w, factor)
-        _edge(planes, k * size, stride, h, w)
-
-
-@_jit
-def _edge(planes, first, stride, h, w):
-    """Continue the flow by the pixel right of each row, so that its difference along x is zero there."""
-    for y in range(1, h + 1):
-        planes[first + y * stride + w] = planes[first + y * stride + w - 1]
 
 
 @_jit

@@ -140,6 +140,7 @@ class _Batches:
         solvers = [Solver(width, height, params, device=n) for _ in range(_SOLVERS) for n in numbers]
         self.size = min([_LARGEST_BATCH, *(s.capacity() // _SOLVERS for s in solvers)])
         self.size = max(self.size, 1)
+        self._told = False
         self._lock = threading.Lock()
         for solver in solvers:
             self._idle.put(solver)
@@ -159,8 +160,9 @@ class _Batches:
             self._idle.put(solver)
         half = len(batch) // 2
         with self._lock:
-            if half < self.size:
-                _log.warning("The memory of the GPU does not hold %d pairs of %s pixels: going on with %d at a time.",
-                             len(batch), self._what, half)
-                self.size = half
+            if not self._told:
+                _log.warning("The memory of the GPU does not hold %d pairs of %s pixels at once: going on with fewer.",
+                             len(batch), self._what)
+            self._told = True
+            self.size = min(self.size, half)
         return self.solve(batch[:half]) + self.solve(batch[half:])

@@ -74,11 +74,7 @@ def planes(state, level=0):
 
 
 def set_flow(state, flow, level=0):
-    h, w = state.sizes[level]
-    _, stride, size = kernels._layout(h, w)
     planes(state, level)[:2] = np.moveaxis(flow, 2, 0)
-    for k in range(2):
-        kernels._edge(state._planes, k * size, stride, h, w)
 
 
 def flow_of(state, level=0):
