@@ -26,8 +26,8 @@ def fuse(tables: Sequence[NDArray[Any]], *, method: Literal["mean", "weighted", 
     tables : sequence of arrays, shape (n, classes)
         Higher means likelier; the classes in the same order in all.
     method : {"mean", "weighted", "rank"}
-        Mean of the scores; mean with `weights`; or Borda count: the mean number of classes that the sample's class beats
-        in its row, an equal one counting half.
+        Mean of the scores; mean with `weights`; or Borda count: the mean number of classes of the row that score lower,
+        an equal one counting half.
     weights : sequence of float, for "weighted" only
         One for each table, not negative, not all 0; only their ratios count.
 
@@ -62,8 +62,8 @@ def _checked(tables: Sequence[NDArray[Any]]) -> list[NDArray[np.float64]]:
         raise ParameterError("There is no table of scores to fuse.")
     for number, table in enumerate(checked):
         if table.ndim != 2 or table.shape != checked[0].shape:
-            raise ParameterError(f"Score table {number} has the shape {table.shape} and table 0 {checked[0].shape}: all "
-                                 "must be (samples, classes) and equal.")
+            raise ParameterError(f"Score table {number} has the shape {table.shape} and table 0 {checked[0].shape}: "
+                                 "all must be (samples, classes) and equal.")
         bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
         if bad.size:
             raise ParameterError(f"Row {bad[0]} of score table {number} has a value that is NaN or infinite.")
