@@ -63,7 +63,7 @@ def gram(x: Array, y: Array | None = None) -> Float64:
         if x.shape[1] != y.shape[1]:
             raise ParameterError(f"X has {x.shape[1]} columns and Y has {y.shape[1]}: they must have the same.")
     other = x if y is None else y
-    kind = np.float32 if {x.dtype, other.dtype} <= {np.dtype(np.float16), np.dtype(np.float32)} else np.float64
+    kind: Any = np.float32 if {x.dtype, other.dtype} <= {np.dtype(np.float16), np.dtype(np.float32)} else np.float64
     products = np.zeros((len(x), len(other)))
     with np.errstate(invalid="ignore", over="ignore"):  # told below, with the row
         for top in range(0, len(x), _ROWS):
@@ -127,7 +127,7 @@ def chi2_kernel(x: Array, y: Array | None = None) -> Float32:
     return kernel
 
 
-def rbf_chi2_kernel(distances: Sequence[Array], scales: Sequence[float]) -> Float64:
+def rbf_chi2_kernel(distances: Sequence[Array], scales: Sequence[float] | Float64) -> Float64:
     """Return exp(−Σ_c D_c / A_c), the kernel of several channels ([1]_, equation 1; [2]_).
 
     Parameters
@@ -371,7 +371,8 @@ def _weights(class_weight: ClassWeight, classes: Array, index: Array) -> Float64
 
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)
-def _descend(gram_matrix, targets, softness, tolerance, sweeps):
+def _descend(gram_matrix: Float64, targets: Float64, softness: Float64, tolerance: float, sweeps: int
+             ) -> tuple[Float64, Float64]:
     """Return targets × α, (classes, n), and how far each class is from its optimum.
 
     α ≥ 0 minimises ½ αᵀ (Q + diag(softness)) α − Σ α with Q_ij = s_i s_j (G_ij + 1); softness is 1 / (2 C_i). All
@@ -460,7 +461,7 @@ def _line_search(scores: Float64, change: Float64, start: float, bend: float, ta
 
 # float32 sums in any order: each of 1024 terms, then summed on.
 @numba.njit(cache=True, error_model="numpy", nogil=True, fastmath=True)
-def _sum_chi2(x, y, symmetric, distances):
+def _sum_chi2(x: Float32, y: Float32, symmetric: bool, distances: Float32) -> None:
     """Add the χ² distances of the rows of `x` and `y` to `distances`; tiles of both stay in the cache."""
     n, m, width = len(x), len(y), x.shape[1]
     for left in range(0, width, 1024):

@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from idt.batch import VIDEO_SUFFIXES
 from idt.errors import FormatError, ParameterError, VideoError
@@ -215,7 +215,8 @@ def splits(dataset: Dataset, scheme: Scheme, *, folds: int = 5, test_share: floa
     else:
         names, index = np.unique(units, return_inverse=True)
         counts = np.zeros((len(names), len(dataset.classes)), np.int64)  # clips by unit and class
-        np.add.at(counts, (index, [dataset.classes.index(item.label) for item in dataset.items]), 1)
+        for unit, item in zip(index, dataset.items, strict=True):
+            counts[unit, dataset.classes.index(item.label)] += 1
         order = np.random.default_rng(seed).permutation(len(names))
         if scheme == "k-fold":
             fold = _deal(counts, order, folds)[index]
@@ -231,7 +232,7 @@ def splits(dataset: Dataset, scheme: Scheme, *, folds: int = 5, test_share: floa
 # Splits
 
 
-def _split(name: str, train: Iterable[Any], test: Iterable[Any], shared: Iterable[str] = ()) -> Split:
+def _split(name: str, train: ArrayLike, test: ArrayLike, shared: Iterable[str] = ()) -> Split:
     """Return the split whose sides are given as a truth value for each item."""
     return Split(name, tuple(np.flatnonzero(train).tolist()), tuple(np.flatnonzero(test).tolist()), tuple(shared))
 
@@ -344,8 +345,16 @@ def _videos_below(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder and not hidden, sorted."""
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise VideoError(f"{folder}: the folder cannot be read ({error.strerror}).") from error
+
+
 def _read_folders(path: Path) -> _Listing:
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    entries = _entries(path)
     loose = [entry for entry in entries if entry.suffix.lower() in VIDEO_SUFFIXES and not entry.is_dir()]
     folders = [entry for entry in entries if entry.is_dir()]
     if loose or not folders:
@@ -471,8 +480,7 @@ def _folder_with(path: Path, holds: Callable[[Path], bool]) -> Path | None:
     """Return the folder, or the first folder in it, that holds the lists."""
     if not path.is_dir():
         return None
-    return next((folder for folder in (path, *sorted(entry for entry in path.iterdir() if entry.is_dir()))
-                 if holds(folder)), None)
+    return next((folder for folder in (path, *_entries(path)) if folder.is_dir() and holds(folder)), None)
 
 
 def _read_ucf101(path: Path, videos: Path | None) -> _Listing:
@@ -575,8 +583,8 @@ def _checked(listing: _Listing, name: str, layout: str) -> Dataset:
         raise FormatError(f"{name}: the list holds no clip.")
     missing = list(dict.fromkeys(item.path for item in items if not os.path.exists(item.path)))
     if missing:
-        raise VideoError(f"{missing[0]} is missing, as are {len(missing) - 1} more of {len(items)} clips of {name}: "
-                         "give the folder that the paths in the list start from, or take missing clips out of the list.")
+        raise VideoError(f"{missing[0]} is missing ({len(missing)} of {len(items)} clips of {name} are): give the "
+                         "folder that the paths in the list start from, or take missing clips out of the list.")
     clips: set[tuple[str, float | None, float | None]] = set()
     groups: dict[str, str | None] = {}
     for item in items:
