@@ -241,7 +241,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "dual_coef_")
         K = np.asarray(K)
         _check_table(K, "K")
-        _check_width(K, self.dual_coef_.shape[1], "training samples")
+        _check_width(K, self.dual_coef_.shape[1], "training samples", "K")
         _check_finite(K, "K")
         return K @ self.dual_coef_.T + self.intercept_
 
@@ -398,18 +398,18 @@ def _descend(gram_matrix: Float64, targets: Float64, softness: Float64, toleranc
             state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)  # Knuth's MMIX
             other = np.int64((state >> np.uint64(33)) % np.uint64(k + 1))
             order[k], order[other] = order[other], order[k]
-        for i in order:
-            row = gram_matrix[i]
+        for visited in order:
+            row = gram_matrix[visited]
             for c in range(classes):
                 if worst[c] <= tolerance:
                     continue
-                old = signed[c, i]
-                gradient = targets[c, i] * (scores[c, i] + bias[c] + softness[c, i] * old) - 1
+                old = signed[c, visited]
+                gradient = targets[c, visited] * (scores[c, visited] + bias[c] + softness[c, visited] * old) - 1
                 if (abs(gradient) if old != 0 else -gradient) <= tolerance:
                     continue
-                alpha = max(0.0, targets[c, i] * old - gradient / (row[i] + 1 + softness[c, i]))
-                change = targets[c, i] * alpha - old
-                signed[c, i] += change
+                alpha = max(0.0, targets[c, visited] * old - gradient / (row[visited] + 1 + softness[c, visited]))
+                change = targets[c, visited] * alpha - old
+                signed[c, visited] += change
                 bias[c] += change
                 line = scores[c]
                 for j in range(np.uint64(n)):

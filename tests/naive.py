@@ -693,3 +693,27 @@ def _table(rows: list[dict[str, Array]], processed: range, width: int, height: i
                                 (table["frame"] - params.length / 2 - params.start) / span])
     table["position"] = np.clip(position, 0, 0.999).astype(np.float32)
     return table
+
+
+# Support vector machines (idt.encoding.svm)
+
+
+def chi2_distances(x: Float64, y: Float64) -> Float64:
+    """Return ½ Σ (a − b)² / (a + b) for each pair of rows; two empty bins are 0 apart."""
+    distances = np.zeros((len(x), len(y)))
+    for i, a in enumerate(x.astype(np.float64)):
+        for j, b in enumerate(y.astype(np.float64)):
+            distances[i, j] = sum((p - q)**2 / (p + q) for p, q in zip(a, b, strict=True) if p + q > 0) / 2
+    return distances
+
+
+def squared_hinge_objectives(vectors: Float64, target: Float64, costs: Float64, alpha: Float64) -> tuple[float, float]:
+    """Return the primal and the dual objective of a linear machine of the weights that α gives; equal at the optimum.
+
+    The bias is the weight of a last feature that is 1 everywhere.
+    """
+    vectors = np.column_stack([vectors.astype(np.float64), np.ones(len(vectors))])
+    weights = sum((a * s * x for a, s, x in zip(alpha, target, vectors, strict=True)), np.zeros(vectors.shape[1]))
+    loss = sum(c * max(0.0, 1 - s * float(weights @ x))**2 for c, s, x in zip(costs, target, vectors, strict=True))
+    half = float(weights @ weights) / 2
+    return half + loss, float(np.sum(alpha)) - half - sum(a * a / (4 * c) for a, c in zip(alpha, costs, strict=True))
