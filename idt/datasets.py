@@ -141,7 +141,7 @@ def read_dataset(path: Paths, *, layout: Layout = "auto", videos: Paths | None =
         `Dataset.layout` tells which it was.
     videos : path, optional
         Folder of the videos that a list (csv, ucf101, hmdb51) names. Default: for a CSV its own folder; for the others
-        the dataset's folder, ``UCF-101`` or ``hmdb51_org`` in it, or the same beside it.
+        the dataset's folder, that of the lists or the one above, or ``UCF-101`` or ``hmdb51_org`` in one of these.
 
     Raises
     ------
@@ -559,7 +559,9 @@ def _lines(file: Path) -> list[tuple[str, str]]:
 
 def _root(clips: Iterable[str], videos: Path | None, path: Path, lists: Path, usual: str) -> Path:
     """Return the folder that the clips of lists are below: the first likely one that has any of them."""
-    likely = [folder / name for folder in (path, lists.parent) for name in ("", usual)] if videos is None else [videos]
+    if videos is not None:
+        return videos
+    likely = [folder / name for folder in (path, lists, lists.parent) for name in ("", usual)]
     return next((folder for folder in likely if any((folder / clip).exists() for clip in clips)), likely[0])
 
 
