@@ -111,7 +111,7 @@ def speed(rounds: int) -> None:
                 cpu[name].append(timed(partial(solve, greys[place], greys[place + 1]))[1])
         print(f"\n### One pair at {width}x{height}, one thread\n")
         *_, unit = cpu.values()
-        print(table(("method", "CPU ms", *(f"{name} takes ... times as long" for name in OPENCV), "yardsticks"),
+        print(table(("method", "CPU ms", *(f"speed relative to {name}" for name in OPENCV), "yardsticks"),
                     [(name, spread(taken), *(ratio(cpu[other], taken) for other in OPENCV), ratio(taken, unit))
                      for name, taken in cpu.items()]))
         print(f"\n### A sequence at {width}x{height}\n")
