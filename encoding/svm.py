@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, Self, TypeAlias
 
 import numba
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from idt.errors import ParameterError
 
@@ -65,7 +67,7 @@ def gram(x: Array, y: Array | None = None) -> Float64:
     other = x if y is None else y
     kind: Any = np.float32 if {x.dtype, other.dtype} <= {np.dtype(np.float16), np.dtype(np.float32)} else np.float64
     products = np.zeros((len(x), len(other)))
-    with np.errstate(invalid="ignore", over="ignore"):  # told below, with the row
+    with _one_thread(), np.errstate(invalid="ignore", over="ignore"):  # told below, with the row
         for top in range(0, len(x), _ROWS):
             for left in range(0, len(other) if y is not None else top + 1, _ROWS):
                 tile = products[top:top + _ROWS, left:left + _ROWS]
@@ -183,8 +185,9 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     -----
     Dual coordinate descent [2]_ in a fixed pseudo-random order that is drawn anew for each pass, until no sample is
     further than 1e-6 from its optimality condition (in units of the margin). Unlike [2]_ it keeps the scores of all
-    samples up to date (a step costs n, not D) and shrinks nothing. Two classes give two columns of scores, which
-    mirror each other; scikit-learn gives one.
+    samples up to date (a step costs n, not D) and shrinks nothing. What 100 passes do not solve, as when classes
+    overlap in few dimensions, Newton's method does. The result does not depend on the number of threads. Two classes
+    give two columns of scores, which mirror each other; scikit-learn gives one.
 
     References
     ----------
@@ -209,7 +212,8 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = np.asarray(X)
         self.fit_gram(gram(X), y)
         kind = np.float32 if X.dtype in (np.float16, np.float32) else np.float64
-        self.coef_ = self.dual_coef_.astype(kind) @ X.astype(kind, copy=False)
+        with _one_thread():
+            self.coef_ = self.dual_coef_.astype(kind) @ X.astype(kind, copy=False)
         return self
 
     def decision_function(self, X: Array) -> Float64:
@@ -243,7 +247,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         _check_table(K, "K")
         _check_width(K, self.dual_coef_.shape[1], "training samples", "K")
         _check_finite(K, "K")
-        return K @ self.dual_coef_.T + self.intercept_
+        return _decide(K, self.dual_coef_, self.intercept_)
 
 
 class Chi2SVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -318,7 +322,7 @@ class Chi2SVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "scales_")
         self._check_number(distances)
         _check_width(_same_shape(distances)[0], self.dual_coef_.shape[1], "training samples", "distances")
-        return rbf_chi2_kernel(distances, self.scales_) @ self.dual_coef_.T + self.intercept_
+        return _decide(rbf_chi2_kernel(distances, self.scales_), self.dual_coef_, self.intercept_)
 
     def _check_number(self, channels: Sequence[Any]) -> None:
         if len(channels) != len(self.scales_):
@@ -343,13 +347,24 @@ def _solve(gram_matrix: Array, y: ArrayLike, C: float, class_weight: ClassWeight
     matrix = np.ascontiguousarray(gram_matrix, np.float64)
     targets, softness = np.where(own, 1.0, -1.0), 1 / (2 * C * factors)
     dual, worst = _descend(matrix, targets, softness, _TOLERANCE, _SWEEPS)
-    for c in np.flatnonzero(~(worst <= _TOLERANCE)):  # also NaN
-        dual[c], worst[c] = _newton(matrix, targets[c], softness[c], dual[c])
+    with _one_thread():
+        for c in np.flatnonzero(~(worst <= _TOLERANCE)):  # also NaN
+            dual[c], worst[c] = _newton(matrix, targets[c], softness[c], dual[c])
     if not (worst <= _TOLERANCE).all():
         warnings.warn(f"{np.count_nonzero(~(worst <= _TOLERANCE))} of {len(classes)} classes are not solved to "
                       f"{_TOLERANCE:g} of a margin, but to {worst.max():.2g}: scale the vectors, for example to unit "
                       "length, or take a smaller C.", ConvergenceWarning, stacklevel=3)
     return classes, dual, dual.sum(axis=1)
+
+
+def _decide(kernel: Array, dual: Float64, bias: Float64) -> Float64:
+    with _one_thread():
+        return kernel @ dual.T + bias
+
+
+def _one_thread() -> AbstractContextManager[Any]:
+    """Let BLAS use one thread meanwhile: the last bits of its products depend on their number."""
+    return threadpool_limits(1, user_api="blas")
 
 
 def _weights(class_weight: ClassWeight, classes: Array, index: Array) -> Float64:

@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 from sklearn.svm import SVC, LinearSVC
+from threadpoolctl import threadpool_limits
 
 import naive
 from idt.encoding import svm
@@ -208,6 +209,19 @@ def test_the_same_input_gives_the_same_bytes():
     a, b = LinearSVM().fit(x, y), LinearSVM().fit(x.copy(), list(y))
     assert a.coef_.tobytes() == b.coef_.tobytes()
     assert a.decision_function(x).tobytes() == b.decision_function(x).tobytes()
+
+
+def test_the_number_of_threads_does_not_matter():
+    x, y = clusters(400, 5000, 5)
+    overlapping, z = clusters(300, 3, 2, spread=0.5, unit=False)
+    results = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            machine, newton = LinearSVM().fit(x, y), LinearSVM().fit(overlapping, z)
+            results.append([array.tobytes() for array in (
+                gram(x), machine.coef_, machine.decision_function(x[:50]), newton.coef_,
+                newton.decide_gram(gram(overlapping)))])
+    assert results[0] == results[1]
 
 
 def test_labels_may_be_text():
