@@ -35,8 +35,8 @@ def seen(dataset):
 
 
 def test_folders(tmp_path):
-    tree(tmp_path, "walk/b.avi", "walk/deep/a.MP4", "run/c.mkv", "run/notes.txt", "run/.hidden.avi", ".git/x.avi",
-         "readme.md")
+    tree(tmp_path, "walk/b.avi", "walk/deep/a.MP4", "run/c.mkv", "run/notes.txt", "run/.hidden.avi", "run/.old/x.avi",
+         ".git/x.avi", "readme.md")
     dataset = read_dataset(tmp_path)
     assert dataset.layout == "folders"
     assert dataset.name == tmp_path.name
@@ -77,6 +77,7 @@ def test_groups_are_those_of_ucf_names_when_all_have_one(tmp_path):
 @pytest.mark.parametrize(("paths", "message"), [
     (["a.avi", "walk/b.avi"], r"a dataset has a folder for each class, but a\.avi lies directly in it"),
     (["readme.md"], r"a dataset has a folder for each class, but there is none in it\. Other layouts"),
+    (["walk/a.avi", "run/001.jpg"], r"run: there is no video of this class"),
     (["walk/a.avi", "run/notes.txt"], r"run: there is no video of this class; remove the folder or fill it"),
 ])
 def test_folders_that_are_no_dataset(paths, message, tmp_path):
@@ -121,7 +122,7 @@ def test_a_folder_that_cannot_be_read(closed, tmp_path, monkeypatch):
 def test_csv(tmp_path):
     tree(tmp_path, "v/a.avi", "v/b, c.avi", "d.avi")
     path = listed(tmp_path / "my.csv", ' Path , label,GROUP,split,start,end\r\nv/a.avi, walk ,g1,train,,\r\n\r\n'
-                  '"v/b, c.avi","say ""hi""",,TEST,0,2.5\r\n  d.avi,walk,g2,,1.5,\r\n', "utf-8-sig")
+                  '"v/b, c.avi", "say ""hi""",,TEST,0,2.5\r\n  d.avi,walk,g2,,1.5,\r\n', "utf-8-sig")
     dataset = read_dataset(path)
     assert (dataset.name, dataset.layout, dataset.official) == ("my", "csv", ("split",))
     assert dataset.classes == ('say "hi"', "walk")
@@ -176,13 +177,13 @@ def test_segments_of_one_video(tmp_path):
     ("path,label,end\na.avi,walk,0\n", "the segment ends at 0 s, which is not after its start at 0 s"),
     ('path,label\n"a.avi,walk\n', r"l\.csv, line 2: not CSV \(unexpected end of data\)"),
     ("path,label\n", "l: the list holds no clip"),
-    ("path,label\na.avi,walk\n./a.avi,run\n", r"a\.avi is listed twice\."),
+    ("path,label\na.avi,walk\nb/../a.avi,run\n", r"b/\.\./a\.avi is listed twice\."),
     ("path,label,start,end\na.avi,walk,1,2\na.avi,run,1.0,2.0\n", r"is listed twice with the same start and end"),
     ("path,label,group,start,end\na.avi,walk,g1,1,2\na.avi,walk,g2,2,3\n",
      r"segments of .*a\.avi have different groups, g1 and g2: a video belongs to one"),
 ])
 def test_csv_that_is_malformed(text, message, tmp_path):
-    tree(tmp_path, "a.avi")
+    tree(tmp_path, "a.avi", "b/c.avi")
     with pytest.raises(FormatError, match=message):
         read_dataset(listed(tmp_path / "l.csv", text))
 
@@ -258,6 +259,7 @@ def test_ucf101_with_videos_elsewhere(tmp_path):
     ({"classInd": "1 Walk\n2 Run\n3 Jump\n"}, "the class Jump has no clip in the lists"),
     ({"classInd": "1 Walk\n"}, r"trainlist01\.txt, line 2: Run/v_Run_g01_c01\.avi is not in the folder of a class"),
     ({"trainlist01": "v_Walk_g01_c01.avi 1\n"}, r"trainlist01\.txt, line 1: v_Walk_g01_c01\.avi is not in the folder"),
+    ({"trainlist01": "Walk 1\n"}, r"trainlist01\.txt, line 1: Walk is not in the folder of a class"),
     ({"trainlist01": f"{UCF[0]} 2\n"}, "has the number 2, which is not that of the class Walk in classInd"),
     ({"testlist01": f"{UCF[0]}\n"}, r"testlist01\.txt, line 1: Walk/.* is already in the train list of this split"),
     ({"testlist02": None}, r"testlist02\.txt: the list cannot be read \(No such file"),
@@ -465,6 +467,12 @@ def test_every_fold_has_a_group():
     # One group that outweighs the rest, and classes that share no group:
     dataset = dataset_of("a" * 50 + "abbb", ["g0"] * 50 + ["g1", "g2", "g3", "g4"])
     assert sorted(len(fold.test) for fold in splits(dataset, "k-fold", folds=5)) == [1, 1, 1, 1, 50]
+
+
+def test_large_groups_are_dealt_out_first():
+    dataset = dataset_of("a" * 12, ["g0"] * 6 + [f"g{k}" for k in range(1, 7)])
+    for seed in range(5):
+        assert [len(fold.test) for fold in splits(dataset, "k-fold", folds=2, seed=seed)] == [6, 6]
 
 
 def test_segments_of_one_video_stay_together():
