@@ -105,8 +105,9 @@ def sequence(frames: Iterable[npt.ArrayLike], *, step: int = 1, method: str = "t
     ParameterError, DeviceError
         See `compute`; for images when they are reached.
     """
-    if isinstance(step, bool) or not isinstance(step, int) or step < 1:
-        raise ParameterError(f"step is {step!r}: it must be an integer from 1.")
+    from idt.flow.threads import checked_count
+
+    step = checked_count("step", step)
     return pairs(_steps(frames, step), method=method, device=device, params=params, threads=threads)
 
 
@@ -143,15 +144,15 @@ def pairs(images: Iterable[Pair], *, method: str = "tvl1", device: str = "cpu",
         See `compute`; for images when they are reached.
     """
     from idt.flow.devices import gpus_of, on_cpu, on_gpus
+    from idt.flow.threads import checked_count
 
     chosen = method_for(method)
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ParameterError(f"threads is {threads!r}: it must be an integer from 1.")
+    threads = checked_count("threads", threads)
     if method != "tvl1":
         if params is not None:
             raise ParameterError(f"params are given, but {method} has none: they are those of tvl1.")
         gpus_of(device, method)
-        return on_cpu(_checked(images), chosen, threads)
+        return on_cpu(_checked(images), chosen, threads, scales=8 if method == "farneback" else 1)
     numbers = tvl1_params(params)
     gpus = gpus_of(device, method)
     if gpus:

@@ -80,13 +80,17 @@ def _count() -> int:
     return _tvl1_cuda.devices()
 
 
-def on_cpu(pairs: Iterator[Pair], method: Callable[..., Method], threads: int) -> Iterator[FloatArray]:
-    """Yield the flow of each pair, in order; each of so many threads solves one at a time."""
+def on_cpu(pairs: Iterator[Pair], method: Callable[..., Method], threads: int, *, scales: int = 1
+           ) -> Iterator[FloatArray]:
+    """Yield the flow of each pair, in order; each of so many threads solves one at a time.
+
+    `scales` is the largest number of scales of the method: only Farnebäck's needs more than the one that is wanted.
+    """
     first = next(pairs, None)
     if first is None:
         return
     height, width = first[0].shape
-    solver = method(width, height, factors=scale_factors(width, height))
+    solver = method(width, height, factors=scale_factors(width, height, count=scales))
     kept: OrderedDict[int, tuple[ByteArray, Any]] = OrderedDict()
 
     def prepared(image: ByteArray) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import operator
 import os
 import re
 import struct
@@ -753,7 +754,7 @@ class Flows:
         """
         if kind not in self.counts:
             raise ParameterError(f"{self._path} has no {kind!r}: it has {', '.join(self.kinds) or 'nothing'}.")
-        count = self.counts[kind]
+        count, i = self.counts[kind], operator.index(i)
         if not -count <= i < count:
             raise IndexError(f"{self._path} has {count} arrays of the kind {kind}: there is no number {i}.")
         return self._source.read(kind, i % count)

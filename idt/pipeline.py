@@ -25,7 +25,7 @@ from idt.errors import FormatError, ParameterError
 from idt.features import FORMAT, Features, FeatureWriter
 from idt.flow import method_for
 from idt.flow.pyramid import resize_grey, scale_factors, scale_sizes
-from idt.flow.threads import OneOpenCVThread, ahead
+from idt.flow.threads import OneOpenCVThread, ahead, checked_count
 from idt.params import Params
 from idt.people import Boxes, PersonDetector, person_mask, read_boxes
 from idt.tracking import Finished, Tracks, no_tracks
@@ -105,8 +105,7 @@ def stream(
         A parameter, box file or homographies file is unusable, or two inputs contradict each other.
     """
     params = params or Params()
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ParameterError(f"threads is {threads!r}: it must be an integer from 1.")
+    threads = checked_count("threads", threads)
     for name, value in (("homographies", homographies), ("boxes", boxes)):
         if value is not None and not params.camera:
             raise ParameterError(f"{name} are given, but camera is off: leave one of the two out.")

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ from idt.batch import key
 from idt.errors import IdtError, OutputError, ParameterError
 from idt.flow import files
 from idt.flow.pyramid import scale_factors
-from idt.flow.threads import OneOpenCVThread, ahead, end_of, mapped
+from idt.flow.threads import OneOpenCVThread, ahead, checked_count, end_of, mapped
 from idt.flow.tvl1 import PRESETS, TVL1Params
 from idt.output import replacing, replacing_folder
 from idt.params import Parameters, Params, choice, number, parameters_table
@@ -59,6 +59,8 @@ _AHEAD = 8  # frames that are decoded ahead of the solver at most
 _FULL_COLOUR = 1 / 48  # of the shorter side is the motion with the full colour; fixed, so that pictures do not flicker
 _FILE = re.compile(rf"meta\.json|({'|'.join((*files.FLOWS.values(), *files.PICTURES.values()))})(_[xy])?_[0-9]+"
                    r"\.(jpg|png|flo)")
+_CAMERA = Params()  # the homography is estimated as `idt extract` does it
+_TVL1 = {f.name: f.name.rstrip("_") for f in dataclasses.fields(TVL1Params)}
 _TSN, _OURS = "TSN (ECCV 2016)", "this package"
 
 _log = logging.getLogger("idt")
@@ -120,17 +122,25 @@ class FlowParams(Parameters):
         given: Any = self.tvl1
         if isinstance(given, Mapping):
             changes = {"lambda_" if name == "lambda" else name: value for name, value in given.items()}
-            names = [f.name for f in dataclasses.fields(TVL1Params)]
             for name in changes:
-                if name not in names:
-                    raise ParameterError(f"{name} is not a number of tvl1: these are {', '.join(names)}.")
+                if name not in _TVL1:
+                    raise ParameterError(f"{name} is not a number of tvl1: these are {', '.join(_TVL1.values())}.")
             object.__setattr__(self, "tvl1", dataclasses.replace(PRESETS[self.preset], **changes))
         elif not isinstance(given, TVL1Params | None):
             raise ParameterError(f"tvl1 is {given!r}: it must be a TVL1Params or a dict of its numbers.")
         if self.method != "tvl1" and (self.preset != "opencv" or self.tvl1 is not None):
-            what = "preset" if self.preset != "opencv" else "tvl1"
-            raise ParameterError(f"method is {self.method}, but {what} is given, which is for the method tvl1: leave "
-                                 "one of the two out.")
+            what = "a preset is" if self.preset != "opencv" else "numbers of tvl1 are"
+            raise ParameterError(f"method is {self.method}, but {what} given, which only tvl1 has: leave one of the "
+                                 "two out.")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Return parameters with the given fields set; an unknown name raises `ParameterError`."""
+        for name in values:
+            if name in _TVL1 or name in _TVL1.values():
+                raise ParameterError(f"{name} is a number of tvl1: it stands in a section [tvl1] of the file, or in a "
+                                     "dict under the name tvl1.")
+        return super().from_dict(values)
 
     @property
     def solver(self) -> TVL1Params | None:
@@ -211,7 +221,7 @@ def video_flow(source: Source, params: FlowParams | None = None, *, device: str 
         There is no such device.
     """
     params = params or FlowParams()
-    _check_threads(threads)
+    threads = checked_count("threads", threads)
     return _video_flow(source, params, device, threads)
 
 
@@ -261,7 +271,7 @@ def write_flow(source: Source, path: FilePath, params: FlowParams | None = None,
         The files cannot be written, or their number is not what the frames of the video give.
     """
     params = params or FlowParams()
-    _check_threads(threads)
+    threads = checked_count("threads", threads)
     who = identity(source)
     with OneOpenCVThread(), _opened(source, params, threads) as reader:
         first = next(reader, None)  # a video that cannot be read makes no folder
@@ -352,11 +362,6 @@ def compile_kernels() -> None:
         deque(video_flow(video, FlowParams(preset=preset, warped=True)), maxlen=0)
 
 
-def _check_threads(threads: int) -> None:
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ParameterError(f"threads is {threads!r}: it must be an integer from 1.")
-
-
 def _opened(source: Source, params: FlowParams, threads: int) -> FrameReader:
     return frames(source, start=params.start, end=params.end, short_side=params.short_side,
                   colour=params.rgb or params.difference, threads=threads)
@@ -436,16 +441,15 @@ class _Run:
     def _without_camera(self, task: _Task) -> _Task:
         """Return the task with the later frame seen from the earlier camera, or for the backward flow the reverse."""
         a, b = task.first.grey, task.second.grey
-        method = Params()  # the homography is estimated as `idt extract` does it
         height, width = a.shape
         if self._farneback is None:
-            factors = scale_factors(width, height, shortest=method.patch, count=method.scales)
+            factors = scale_factors(width, height, shortest=_CAMERA.patch, count=_CAMERA.scales)
             self._farneback = flow.method_for("farneback")(width, height, factors=factors)
         solver = self._farneback
-        corners = camera.good_features(sampling.min_eigenvalues(a), count=method.corners, quality=method.quality,
-                                       distance=method.corner_distance)
+        corners = camera.good_features(sampling.min_eigenvalues(a), count=_CAMERA.corners, quality=_CAMERA.quality,
+                                       distance=_CAMERA.corner_distance)
         h = camera.homography(*camera.flow_matches(corners, solver.solve(solver.prepare(a), solver.prepare(b))[0]),
-                              method)
+                              _CAMERA)
         if h is None:
             return task
         forward = backward = (a, b)

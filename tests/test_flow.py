@@ -184,6 +184,12 @@ def test_threads_and_step_are_integers_from_1(value):
     assert str(error.value) == f"step is {value!r}: it must be an integer from 1."
 
 
+def test_numbers_of_numpy_are_integers_too(clip):
+    expected = list(sequence(clip, step=2, method="dis"))
+    found = list(sequence(clip, step=np.int64(2), threads=np.int32(2), method="dis"))
+    np.testing.assert_array_equal(found, expected)
+
+
 # Sequences and pairs on the CPU
 
 

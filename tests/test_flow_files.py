@@ -289,6 +289,10 @@ def test_round_trip(tmp_path: Path, format: str) -> None:
         for i in (3, -4):
             with pytest.raises(IndexError, match=f"has 3 arrays of the kind flow: there is no number {i}"):
                 flows[i]
+        np.testing.assert_array_equal(flows[np.int64(1)], flows[1])
+        for i in (slice(2), 1.0):
+            with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+                flows[i]
         with pytest.raises(ParameterError, match="has no 'warped': it has flow, image"):
             flows.get("warped", 0)
         assert f"{WIDTH}x{HEIGHT}" in repr(flows)

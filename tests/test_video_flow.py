@@ -72,12 +72,12 @@ def test_defaults_are_those_of_the_field():
     ({"format": "gif"}, "format is 'gif': allowed are jpg, png, kitti, flo, npz, h5."),
     ({"start": 5, "end": 4}, "end is 4: it must not lie before start (5)."),
     ({"stack": 10}, "stack is 10, but format is jpg: stacks are arrays, format npz or h5."),
-    ({"method": "dis", "preset": "accurate"}, "method is dis, but preset is given, which is for the method tvl1: leave "
-                                              "one of the two out."),
-    ({"method": "dis", "tvl1": {"tau": 0.2}}, "method is dis, but tvl1 is given, which is for the method tvl1: leave "
-                                              "one of the two out."),
+    ({"method": "dis", "preset": "accurate"}, "method is dis, but a preset is given, which only tvl1 has: leave one of "
+                                              "the two out."),
+    ({"method": "dis", "tvl1": {"tau": 0.2}}, "method is dis, but numbers of tvl1 are given, which only tvl1 has: "
+                                              "leave one of the two out."),
     ({"tvl1": {"tau": 7}}, "tau is 7: it must be a number above 0 to 1."),
-    ({"tvl1": {"tua": 0.2}}, "tua is not a number of tvl1: these are tau, lambda_, theta, scales, scale_step, warps, "
+    ({"tvl1": {"tua": 0.2}}, "tua is not a number of tvl1: these are tau, lambda, theta, scales, scale_step, warps, "
                              "epsilon, iterations, median, interpolation."),
     ({"tvl1": 3}, "tvl1 is 3: it must be a TVL1Params or a dict of its numbers."),
 ])
@@ -108,6 +108,10 @@ def test_dict_file_and_fingerprint(tmp_path):
         FlowParams.from_toml(path)
     with pytest.raises(ParameterError, match=r"^bound is -1: "):
         FlowParams.from_toml(path, format="npz", bound=-1)
+    for name in ("warps", "lambda", "lambda_"):
+        path.write_text(f"{name} = 3\n")
+        with pytest.raises(ParameterError, match=rf"p\.toml: {name} is a number of tvl1: it stands in a section "):
+            FlowParams.from_toml(path)
     prints = {q.fingerprint() for q in (FlowParams(), p, quick(), FlowParams(tvl1={"tau": 0.2}), FlowParams(every=2),
                                         FlowParams(preset="accurate"), FlowParams(difference=True))}
     assert len(prints) == 7
