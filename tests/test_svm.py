@@ -160,6 +160,13 @@ def test_overlapping_classes_in_few_dimensions_are_left_to_newton(seed, monkeypa
         machine.fit(x, y)
 
 
+def test_unit_vectors_are_solved_by_coordinate_descent(monkeypatch):
+    monkeypatch.setattr(svm, "_newton", None)
+    x, y = clusters(200, 400, 5)
+    for C in (1.0, 100.0):
+        assert LinearSVM(C=C).fit(x, y).score(x, y) == 1.0
+
+
 def test_newton_alone_finds_the_same(monkeypatch):
     x, y = clusters(100, 40, 4, seed=3)
     reference = LinearSVM().fit(x, y).decision_function(x)
@@ -416,8 +423,9 @@ def test_chi2_svm_of_distances_is_the_same():
     of_distances = clone(machine).fit_distances([chi2_distances(c) for c in train], y)
     scores = of_distances.decide_distances([chi2_distances(a, b) for a, b in zip(test, train, strict=True)])
     np.testing.assert_array_equal(scores, machine.decision_function(test))
-    with pytest.raises(NotFittedError):
-        of_distances.decision_function(test)
+    for unfitted in (of_distances, machine.fit_distances([chi2_distances(c) for c in train], y)):
+        with pytest.raises(NotFittedError):
+            unfitted.decision_function(test)
 
 
 def test_chi2_svm_of_one_table_is_that_of_one_channel():
