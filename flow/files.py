@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, BinaryIO, Self
 
 import cv2
 import numpy as np
@@ -557,7 +557,7 @@ class _H5Writer(Writer):
     def __init__(self, path: FilePath, facts: dict[str, Any]) -> None:
         super().__init__(path, facts)
         h5py = _h5py()
-        self._sink = _Sink(open(self.path, "wb+"))  # noqa: SIM115    see _release
+        self._sink = Sink(open(self.path, "wb+"))  # noqa: SIM115    see _release
         self._file = h5py.File(self._sink, "w")
 
     def _put(self, kind: str, number: int, array: Array) -> None:
@@ -591,13 +591,13 @@ def _h5py() -> Any:
     return h5py
 
 
-class _Sink:
+class Sink:
     """The file for HDF5: it keeps the first failure to write and takes all further data as if written.
 
     HDF5 itself brings the process down when it cannot empty its buffers while it closes a file.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._error: OSError | None = None
         self._position = self._end = 0
@@ -612,26 +612,32 @@ class _Sink:
         return None
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place, from the start or the end."""
         self._position = offset + (self._end if whence == os.SEEK_END else 0)
         return self._position
 
     def tell(self) -> int:
+        """Return the place."""
         return self._position
 
     def read(self, size: int) -> bytes:
+        """Return so many bytes; zeros for what cannot be read."""
         return (self._unless_failed(self._file.read, size) or b"").ljust(size, b"\0")
 
     def write(self, data: Any) -> int:
+        """Write the bytes and return their number."""
         self._unless_failed(self._file.write, data)
         self._position += len(data)
         self._end = max(self._end, self._position)
         return len(data)
 
     def truncate(self, size: int) -> None:
+        """Cut or extend the file to this size."""
         self._unless_failed(self._file.truncate, size)
         self._end = size
 
     def flush(self) -> None:
+        """Hand everything on to the system."""
         self._unless_failed(self._file.flush)
 
     def check(self) -> None:

@@ -76,58 +76,12 @@ def _blocks(features: Features, rows: int) -> Iterator[Features]:
         yield features[start:start + rows]
 
 
-class _Sink:
-    """The file for HDF5: it keeps the first failure to write in `error` and takes all further data as if written.
-
-    HDF5 itself brings the process down when it cannot empty its buffers while it closes a file.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.error: OSError | None = None
-        self._file = file
-        self._position = self._end = 0
-
-    def _unless_failed(self, action: Callable[..., Any], *arguments: Any) -> Any:
-        if self.error is None:
-            try:
-                self._file.seek(self._position)
-                return action(*arguments)
-            except OSError as exc:
-                self.error = exc
-        return None
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._position = offset + (self._end if whence == os.SEEK_END else 0)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int) -> bytes:
-        return (self._unless_failed(self._file.read, size) or b"").ljust(size, b"\0")
-
-    def write(self, data: Any) -> int:
-        self._unless_failed(self._file.write, data)
-        self._position += len(data)
-        self._end = max(self._end, self._position)
-        return len(data)
-
-    def truncate(self, size: int) -> None:
-        self._unless_failed(self._file.truncate, size)
-        self._end = size
-
-    def flush(self) -> None:
-        self._unless_failed(self._file.flush)
-
-    def check(self) -> None:
-        if self.error is not None:
-            raise self.error
-
-
 def _write_h5(features: Features, file: IO[bytes]) -> None:
     import h5py
 
-    sink = _Sink(file)
+    from idt.flow.files import Sink
+
+    sink = Sink(file)
     with h5py.File(sink, "w") as h5:
         h5.attrs["meta"] = json.dumps(features.meta)
         for name, array in features.arrays().items():
