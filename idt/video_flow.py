@@ -313,8 +313,8 @@ def read_meta(path: FilePath) -> dict[str, Any] | None:
 def made_here(folder: Path) -> bool:
     """Tell whether all that lies in a folder is of `write_flow`, complete or not."""
     try:
-        kind = json.loads((folder / "meta.json").read_bytes())["kind"]
-        return kind == "flow" and all(_FILE.fullmatch(name) for name in os.listdir(folder))
+        meta = (folder / "meta.json").read_bytes().strip(b"\0")  # nothing is left of it after a power failure, perhaps
+        return (not meta or json.loads(meta)["kind"] == "flow") and all(map(_FILE.fullmatch, os.listdir(folder)))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -438,6 +438,19 @@ def test_a_folder_of_others_is_left_alone(panned, tmp_path, content):
     assert names(tmp_path) == ["a"]
 
 
+@pytest.mark.parametrize("meta", [b"", bytes(300)])
+def test_what_a_power_failure_left_is_replaced(panned, tmp_path, meta):
+    path = tmp_path / "a"
+    write_flow(panned, path, quick(end=5))
+    (path / "meta.json").write_bytes(meta)
+    assert read_meta(path) is None
+    assert write_flow(panned, path, quick()) == read_meta(path)
+    (path / "meta.json").write_bytes(meta)
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="other things in it"):
+        write_flow(panned, path, quick())
+
+
 def test_a_file_or_folder_in_the_way(panned, tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(OutputError, match=r"file cannot be written: it is not a folder\.$"):
