@@ -232,9 +232,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Learn from the inner products of the training vectors, shape (n, n), as of `gram`; errors as of `fit`."""
         G = np.asarray(G)
         _check_table(G, "the Gram matrix")
-        if G.shape[0] != G.shape[1]:
-            raise ParameterError(f"The Gram matrix has the shape {G.shape}: it must be square, training samples in "
-                                 "rows and columns.")
+        _check_square(G, "the Gram matrix")
         _check_finite(G, "the Gram matrix")
         self.__dict__.pop("coef_", None)  # of an earlier fit
         self.classes_, self.dual_coef_, self.intercept_ = _solve(G, y, self.C, self.class_weight)
@@ -311,8 +309,9 @@ class Chi2SVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit_distances(self, distances: Sequence[Array], y: ArrayLike) -> Self:
         """Learn from the `chi2_distances` between the training samples, (n, n), of each channel; errors as of `fit`."""
+        _check_square(_checked(distances)[0], "the table of distances")
         self.__dict__.pop("channels_", None)  # of an earlier fit
-        self.scales_ = np.array([_mean_distance(distance) for distance in _same_shape(distances)])
+        self.scales_ = np.array([_mean_distance(distance) for distance in distances])
         kernel = rbf_chi2_kernel(distances, self.scales_)
         self.classes_, self.dual_coef_, self.intercept_ = _solve(kernel, y, self.C, self.class_weight)
         return self
@@ -321,7 +320,7 @@ class Chi2SVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the scores, (m, classes), of m samples from their distances, (m, n), to the training's by channel."""
         check_is_fitted(self, "scales_")
         self._check_number(distances)
-        _check_width(_same_shape(distances)[0], self.dual_coef_.shape[1], "training samples", "distances")
+        _check_width(_checked(distances)[0], self.dual_coef_.shape[1], "training samples", "distances")
         return _decide(rbf_chi2_kernel(distances, self.scales_), self.dual_coef_, self.intercept_)
 
     def _check_number(self, channels: Sequence[Any]) -> None:
@@ -509,6 +508,12 @@ def _check_width(x: Array, width: int, what: str, name: str = "X") -> None:
         raise ParameterError(f"{name} has {x.shape[1]} columns: the machine was trained on {width} {what}.")
 
 
+def _check_square(x: Array, name: str) -> None:
+    if x.shape[0] != x.shape[1]:
+        raise ParameterError(f"{name[0].upper() + name[1:]} has the shape {x.shape}: it must be square, training samples "
+                             "in rows and columns.")
+
+
 def _check_finite(x: Array, name: str) -> None:
     """Refuse NaN and infinity, and name the first row that has one."""
     for row, values in enumerate(x):
@@ -533,13 +538,15 @@ def _histograms(x: Array, name: str) -> Float32:
     return table
 
 
-def _same_shape(distances: Sequence[Array]) -> Sequence[Array]:
+def _checked(distances: Sequence[Array]) -> Sequence[Array]:
     if not distances:
         raise ParameterError("There is no channel.")
     for channel, distance in enumerate(distances):
         if distance.shape != distances[0].shape:
             raise ParameterError(f"Channel {channel} has the shape {distance.shape} and channel 0 "
                                  f"{distances[0].shape}: all channels must be of the same samples.")
+        _check_table(distance, f"channel {channel}")
+        _check_finite(distance, f"channel {channel}")
     return distances
 
 

@@ -1,0 +1,93 @@
+"""Normalisation of descriptors and of encoded vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from idt.encoding.bags import Array, Float32
+from idt.errors import ParameterError
+
+STEPS = ("power", "l1", "l2", "intra")
+
+
+def root_sift(bag: Array) -> Float32:
+    """Return descriptors (n, d), L1-normalised, then their square roots (Arandjelović and Zisserman, CVPR 2012).
+
+    Made for histograms; of a negative value the root keeps the sign.
+    """
+    return power(l1(bag))
+
+
+def l1(x: Array) -> Float32:
+    """Return the vectors along the last axis, divided by the sum of their absolute values; zero stays zero."""
+    return _divided(x, np.abs(x).sum(axis=-1, keepdims=True, dtype=np.float32))
+
+
+def l2(x: Array) -> Float32:
+    """Return the vectors along the last axis, divided by their Euclidean length; zero stays zero."""
+    x = np.asarray(x, np.float32)
+    return _divided(x, np.sqrt(np.einsum("...i,...i->...", x, x))[..., None])
+
+
+def power(x: Array, exponent: float = 0.5) -> Float32:
+    """Return sign(x) |x| ** exponent (Perronnin et al., ECCV 2010, section 3.2); 0.5 is the signed square root."""
+    x = np.asarray(x, np.float32)
+    raised = np.sqrt(np.abs(x)) if exponent == 0.5 else np.abs(x) ** np.float32(exponent)
+    return np.copysign(raised, x)
+
+
+def intra(x: Array, blocks: int) -> Float32:
+    """Return the vectors, each of the `blocks` equal parts L2-normalised (Arandjelović and Zisserman, CVPR 2013)."""
+    x = np.asarray(x, np.float32)
+    if blocks < 1 or x.shape[-1] % blocks:
+        raise ParameterError(f"blocks is {blocks}: it must divide the {x.shape[-1]} values of a vector.")
+    return l2(x.reshape(*x.shape[:-1], blocks, -1)).reshape(x.shape)
+
+
+def _divided(x: Array, by: Array) -> Float32:
+    x = np.asarray(x, np.float32)
+    return np.divide(x, by, out=np.zeros_like(x), where=by > 0)
+
+
+class Normalise(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Normalisation of vectors, step by step.
+
+    Parameters
+    ----------
+    steps : sequence of {"power", "l1", "l2", "intra"}
+        In order; ``("power", "l2")`` makes improved Fisher vectors (Perronnin et al., ECCV 2010).
+    blocks : int, optional
+        Parts of a vector, for "intra": the words of a VLAD.
+    """
+
+    def __init__(self, steps: Sequence[str] = ("power", "l2"), *, blocks: int | None = None) -> None:
+        self.steps = steps
+        self.blocks = blocks
+
+    def fit(self, X: Array, y: Any = None) -> Self:
+        """Learn nothing."""
+        return self
+
+    def transform(self, X: Array) -> Float32:
+        """Return the vectors, shape (n, size), float32.
+
+        Raises
+        ------
+        ParameterError
+            A step is unknown, or "intra" lacks its blocks.
+        """
+        vectors = np.asarray(X, np.float32)
+        for step in self.steps:
+            if step == "intra":
+                if self.blocks is None:
+                    raise ParameterError("steps has 'intra', which needs blocks, the number of parts of a vector.")
+                vectors = intra(vectors, self.blocks)
+            elif step in STEPS:
+                vectors = {"power": power, "l1": l1, "l2": l2}[step](vectors)
+            else:
+                raise ParameterError(f"steps has {step!r}: allowed are {', '.join(STEPS)}.")
+        return vectors
