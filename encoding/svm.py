@@ -510,8 +510,8 @@ def _check_width(x: Array, width: int, what: str, name: str = "X") -> None:
 
 def _check_square(x: Array, name: str) -> None:
     if x.shape[0] != x.shape[1]:
-        raise ParameterError(f"{name[0].upper() + name[1:]} has the shape {x.shape}: it must be square, training samples "
-                             "in rows and columns.")
+        raise ParameterError(f"{name[0].upper() + name[1:]} has the shape {x.shape}: it must be square, training "
+                             "samples in rows and columns.")
 
 
 def _check_finite(x: Array, name: str) -> None:
@@ -553,4 +553,4 @@ def _checked(distances: Sequence[Array]) -> Sequence[Array]:
 def _mean_distance(distances: Array) -> float:
     """Return the mean over all pairs of different samples, infinite if all are equal."""
     n = len(distances)
-    return float(np.sum(distances, dtype=np.float64)) / (n * (n - 1)) or math.inf
+    return float(np.sum(distances, dtype=np.float64)) / max(n * (n - 1), 1) or math.inf

@@ -453,10 +453,21 @@ def test_chi2_svm_refuses_bad_input():
         machine.fit([train[0], train[1][1:]], y)
     with pytest.raises(ParameterError, match="There is no channel"):
         machine.fit([], y)
+    with pytest.raises(ParameterError, match="All 1 training samples have the label 0"):
+        machine.fit(train[0][:1], y[:1])
     with pytest.raises(ParameterError, match="All 60 training samples have the label 0"):
         machine.fit(train, np.zeros(60, int))
     with pytest.raises(ParameterError, match="distances has 59 columns: the machine was trained on 60 training"):
         machine.fit(train, y).decide_distances([chi2_distances(c)[:, 1:] for c in train])
+    with pytest.raises(ParameterError, match=r"The table of distances has the shape \(60, 59\): it must be square"):
+        machine.fit_distances([chi2_distances(train[0])[:, 1:]], y)
+    for value in (np.nan, np.inf):
+        distances = [chi2_distances(c) for c in train]
+        distances[1][7, 3] = value
+        with pytest.raises(ParameterError, match="Row 7 of channel 1 has a value that is NaN or infinite"):
+            machine.fit_distances(distances, y)
+        with pytest.raises(ParameterError, match="Row 7 of channel 1 has a value that is NaN or infinite"):
+            machine.decide_distances(distances)
     train[1][5, 0] = -1
     with pytest.raises(ParameterError, match="Row 5 of channel 1 of X has the value -1: histograms are not negative"):
         machine.fit(train, y)
