@@ -15,9 +15,10 @@ class FisherVector(BagEncoder):
     """Gradient of the log-likelihood of a bag with respect to the means and deviations of a mixture of Gaussians.
 
     Perronnin, Sánchez and Mensink, *Improving the Fisher kernel for large-scale image classification* (ECCV 2010),
-    equations 10 and 11; Sánchez et al. (IJCV 2013), equations 17 and 18. The gradient with respect to the weights is left
-    out, as there. A vector has 2 K d values: K x d for the means, Gaussian by Gaussian, then as many for the deviations.
-    Power and L2 normalisation, which make it an improved Fisher vector, are those of `idt.encoding.Normalise`.
+    equations 10 and 11; Sánchez et al. (IJCV 2013), equations 17 and 18. The gradient with respect to the weights is
+    left out, as there. A vector has 2 K d values: K x d for the means, Gaussian by Gaussian, then as many for the
+    deviations. Power and L2 normalisation, which make it an improved Fisher vector, are those of
+    `idt.encoding.Normalise`.
 
     Parameters
     ----------

@@ -15,8 +15,8 @@ from idt.errors import ParameterError
 class Pyramid:
     """Cells of one or several grids over the normalised x, y and t of descriptors.
 
-    Laptev, Marszałek, Schmid and Rozenfeld, *Learning realistic human actions from movies* (CVPR 2008), section 3.2; the
-    grids of Wang and Schmid (ICCV 2013) are 1x1x1, 1x3x1 and 1x1x2.
+    Laptev, Marszałek, Schmid and Rozenfeld, *Learning realistic human actions from movies* (CVPR 2008), section 3.2;
+    the grids of Wang and Schmid (ICCV 2013) are 1x1x1, 1x3x1 and 1x1x2.
 
     Parameters
     ----------
