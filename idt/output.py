@@ -7,6 +7,7 @@ that ends), so that what a killed run left can be told from what another is writ
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -170,15 +171,16 @@ def _held(handle: int, path: str | Path) -> bool:
 
 
 def _exchange(new: Path, target: Path) -> None:
-    """Give `new` the name `target`, and delete the folder that had it."""
-    if not target.exists():
-        new.rename(target)
-        return
+    """Give `new` the name `target`, and delete the folder that had it; of two runs at a time the later one wins."""
     old = _temporary(target)
-    target.rename(old)
+    with contextlib.suppress(FileNotFoundError):  # there is none, or another run has just taken it away
+        target.rename(old)
     try:
         new.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
+    except BaseException as error:
+        if not (isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)):
+            with contextlib.suppress(FileNotFoundError):
+                old.rename(target)
+            raise
+        _exchange(new, target)  # another run has just given the name to its own
     shutil.rmtree(old, ignore_errors=True)

@@ -149,6 +149,29 @@ def test_a_folder_that_cannot_take_the_name_leaves_the_old_one(tmp_path: Path, m
     assert os.listdir(tmp_path / "out") == ["ours"]
 
 
+def test_of_two_runs_that_replace_a_folder_at_a_time_the_later_one_wins(tmp_path: Path, monkeypatch) -> None:
+    real, target, met = Path.rename, tmp_path / "out", []
+
+    def rename(self: Path, other: Path) -> Path:
+        if self == target and "taken" not in met:  # another run takes the old folder away ...
+            met.append("taken")
+            real(target, tmp_path / "old")
+        elif other == target and "given" not in met:  # ... and gives the name to its own
+            met.append("given")
+            target.mkdir()
+            (target / "theirs").touch()
+        return real(self, other)
+
+    target.mkdir()
+    (target / "ours").touch()
+    monkeypatch.setattr(Path, "rename", rename)
+    with replacing_folder(target, ours) as new:
+        (new / "ours").touch()
+    assert met == ["taken", "given"]
+    assert os.listdir(target) == ["ours"]
+    assert sorted(os.listdir(tmp_path)) == ["old", "out"]
+
+
 def test_link_to_a_folder_stays(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "far" / "out")
