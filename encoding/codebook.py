@@ -36,7 +36,7 @@ def sample(bags: Iterable[Array], count: int, *, seed: int = 0) -> Float32:
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise ParameterError(f"count is {count!r}: it must be an integer from 1, the descriptors from each bag.")
-    drawn = []
+    drawn: list[Float32] = []
     for number, bag in enumerate(bags):
         rows = np.sort(np.random.default_rng((seed, number)).permutation(len(bag))[:count])
         drawn += chunks(bag[rows], width=drawn[0].shape[1] if drawn else None, name=f"Bag {number}", rows=count)
