@@ -356,6 +356,34 @@ def test_the_threads_change_no_byte(coloured, tmp_path, form):
     assert all(other == one for other in others)
 
 
+@pytest.mark.parametrize(("form", "threads", "room"), [("jpg", 3, 15), ("npz", 3, 5), ("jpg", 1, 0)])
+def test_what_waits_to_be_written_is_bounded(panned, tmp_path, monkeypatch, form, threads, room):
+    real, written, waiting = idt.video_flow.files.Writer.add, [], []
+
+    def add(self, *array):
+        time.sleep(0.01)  # writing is slower than solving
+        real(self, *array)
+        written.append(array)
+
+    monkeypatch.setattr(idt.video_flow.files.Writer, "add", add)
+    write_flow(np.tile(panned, (5, 1, 1)), tmp_path / "a", quick(format=form), threads=threads,
+               progress=lambda done, _: waiting.append(done - len(written)))
+    assert max(waiting) <= room
+
+
+def test_a_frame_is_written_before_the_pair_that_ends_with_it(coloured, tmp_path, monkeypatch):
+    real, order = idt.video_flow.files.Writer.add, []
+
+    def add(self, kind, number, array):
+        order.append((kind, number))
+        real(self, kind, number, array)
+
+    monkeypatch.setattr(idt.video_flow.files.Writer, "add", add)
+    write_flow(coloured, tmp_path / "a", quick(rgb=True, step=3, every=2))
+    assert order == [("image", 0), ("image", 1), ("flow", 0), ("image", 2), ("flow", 1), ("image", 3), ("flow", 2),
+                     ("image", 4), ("flow", 3), ("image", 5), ("flow", 4)]
+
+
 # ---- what goes wrong ------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("threads", [0, True, "2"])
