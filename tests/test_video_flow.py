@@ -25,6 +25,7 @@ from idt.flow.files import dequantise, open_flows, quantise
 from idt.flow.tvl1 import PRESETS, TVL1Params
 from idt.params import limits_text
 from idt.video_flow import FlowParams, difference, files_of, pairs_of, read_meta, video_flow, write_flow
+from idt.view import flow_colours
 from synthetic import moving_square, pan, translation, turn
 
 MOTION = (1.5, -0.75)
@@ -256,6 +257,8 @@ def test_folder_of_images_with_all_kinds(coloured, tmp_path):
             np.testing.assert_array_equal(image, plane)
         image = cv2.imread(str(folder / f"diff_{k + 1:05d}.png"))
         np.testing.assert_array_equal(image, difference(coloured[k], coloured[k + 2])[:, :, ::-1])
+        image = cv2.imread(str(folder / f"colour_{k + 1:05d}.png"))  # of the forward flow, 1.5 px in full colour
+        np.testing.assert_array_equal(image, flow_colours(solved(grey, k, k + 2), largest=72 / 48))
     np.testing.assert_array_equal(cv2.imread(str(folder / "img_00012.png")), coloured[11, :, :, ::-1])
     with open_flows(folder) as flows:
         for kind, i, j in (("flow", 3, 5), ("flow_backward", 5, 3)):
