@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from idt.params import Params
 
 
+_SCREEN = 20  # lines that are surely still to be seen
+
+
 class Reporter:
     """Context manager whose `progress` and `report` are given to `idt.batch.extract_videos`.
 
@@ -98,6 +101,8 @@ class Reporter:
             parts = [f"{done} done"] + ([f"{skipped} skipped (done before)"] if skipped else [])
             parts += [f"{failed} failed"] if failed else []
             self._say(f"{', '.join(parts)}; the files are in {output}")
+            if failed and done + skipped + failed > _SCREEN:  # what was said of them has scrolled away
+                self._say("failed:\n" + "\n".join(f"  {outcome.job.source}" for outcome in summary.failed))
 
     def _say(self, line: str) -> None:
         if self._bar is None:

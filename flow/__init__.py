@@ -177,7 +177,8 @@ def tvl1_params(params: TVL1Params | str | None) -> TVL1Params:
 def _checked(images: Iterable[Pair]) -> Iterator[Pair]:
     """Yield the pairs after a look at their images."""
     shape: tuple[int, ...] | None = None
-    for a, b in images:
+    for pair in images:
+        a, b = map(np.asarray, pair)
         for name, image in (("a", a), ("b", b)):
             if image.ndim != 2 or image.dtype != np.uint8 or min(image.shape) < 2:
                 raise ParameterError(f"{name} has shape {image.shape} and type {image.dtype}: it must be a grey image "

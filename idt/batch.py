@@ -406,8 +406,9 @@ def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = "
     ----------
     inputs : path or iterable of paths
         Each a video file; a folder that directly holds images and no video, which is one video; any other folder, which
-        is searched for video files, at any depth; a glob of these, or of the images of one video; or ``@list.txt``, a
-        file with one of these a line. A file that does not exist is left for the work to fail on.
+        is searched for video files, at any depth, or if there are none for folders of images; a glob of these, or of
+        the images of one video; or ``@list.txt``, a file with one of these a line. A file that does not exist is left
+        for the work to fail on.
     output : path
         The folder of the outputs. A video found in a folder keeps its path below that folder, any other its name; the
         full name is followed by `suffix`: ``walk/a.avi`` gives ``walk/a.avi.npz``.
@@ -593,17 +594,20 @@ def _in_folder(folder: Path) -> list[tuple[str, Path]]:
     def failed(error: OSError) -> None:
         raise VideoError(f"{error.filename}: the folder cannot be read ({error.strerror}).") from error
 
-    videos = []
+    videos, pictures = [], []
     for where, folders, names in os.walk(folder, onerror=failed):
         folders[:] = [name for name in folders if not name.startswith(".")]
         suffixes = {name: Path(name).suffix.lower() for name in names if not name.startswith(".")}
         videos += [Path(where, name) for name, suffix in suffixes.items() if suffix in VIDEO_SUFFIXES]
-        if where == os.fspath(folder) and not videos and IMAGE_SUFFIXES & set(suffixes.values()):
-            return [(os.fspath(folder), Path(folder.resolve().name))]
-    if not videos:
-        raise VideoError(f"{folder}: there is no video in this folder or below, and no image directly in it (for a "
-                         f"folder of image folders give \"{folder / '*'}\").")
-    return [(os.fspath(video), video.relative_to(folder)) for video in sorted(videos)]
+        if IMAGE_SUFFIXES & set(suffixes.values()):
+            pictures.append(Path(where))
+            if pictures == [folder] and not videos:
+                return [(os.fspath(folder), Path(folder.resolve().name))]
+    # Pictures beside videos are thumbnails and the like; where there is no video at all, they are the videos.
+    found = sorted(videos or pictures)
+    if not found:
+        raise VideoError(f"{folder}: there is no video in this folder or below, and no folder of images.")
+    return [(os.fspath(video), video.relative_to(folder)) for video in found]
 
 
 def _side_input(given: Paths | None, what: str, name: Path, suffix: str, videos: int) -> Path | None:

@@ -83,6 +83,16 @@ def test_globs(tree):
     assert listed("i/clip.1/f*.png") == {"i/clip.1/f*.png": "clip.1.npz"}
 
 
+def test_folders_of_images_below_a_folder_without_videos_keep_their_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("f/walk/a/1.jpg", "f/walk/a/2.jpg", "f/run/a/1.png", "f/run/notes.txt", "f/.hidden/1.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    assert listed("f") == {"f/run/a": "run/a.npz", "f/walk/a": "walk/a.npz"}
+    Path("f/clip.avi").touch()
+    assert listed("f") == {"f/clip.avi": "clip.avi.npz"}
+
+
 def test_a_name_with_brackets_is_a_file_when_it_exists(tree):
     shutil.copy("v/top.mkv", "v[1].mkv")
     assert listed("v[1].mkv") == {"v[1].mkv": "v[1].mkv.npz"}
@@ -105,7 +115,7 @@ def test_a_file_that_is_missing_is_left_for_the_work_to_fail_on(tree):
 
 
 @pytest.mark.parametrize(("inputs", "error", "message"), [
-    ("none", VideoError, r"^none: there is no video in this folder or below, and no image directly in it \(.*none/\*"),
+    ("none", VideoError, r"^none: there is no video in this folder or below, and no folder of images\.$"),
     ("v/*.xyz", VideoError, r"^v/\*\.xyz: nothing matches\.$"),
     ("i/two/x.jpg", VideoError, r"^i/two/x\.jpg is a single image: give the folder that holds the images"),
     ("i/*/*.[pj]*", VideoError, r"is a single image: give the folder"),

@@ -584,3 +584,14 @@ def test_the_bar_is_shown_on_a_terminal_only(folder):
     result = child("extract", "videos", "-o", "out2")
     assert "\x1b" not in result.stderr
     assert "video 2 of 3" not in result.stderr
+
+
+def test_the_failed_of_many_videos_are_listed_at_the_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("videos").mkdir()
+    names = [f"videos/{n:02}.avi" for n in range(21)]
+    for name in names:
+        Path(name).touch()
+    assert main(["extract", "videos", "-o", "out"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-23:] == ["0 done, 21 failed; the files are in out", "failed:", *(f"  {name}" for name in names)]
