@@ -12,7 +12,8 @@ from typing import Any
 
 _HOME = {
     "PCA": "idt.encoding.pca", "KMeans": "idt.encoding.codebook", "DiagonalGMM": "idt.encoding.codebook",
-    "sample": "idt.encoding.codebook", "BagOfWords": "idt.encoding.bow", "VLAD": "idt.encoding.vlad",
+    "sample": "idt.encoding.codebook", "LazyBag": "idt.encoding.bags", "BagOfWords": "idt.encoding.bow",
+    "VLAD": "idt.encoding.vlad",
     "FisherVector": "idt.encoding.fisher", "Normalise": "idt.encoding.norms", "Pyramid": "idt.encoding.pyramid",
     "LinearSVM": "idt.encoding.svm", "Chi2SVM": "idt.encoding.svm", "fuse": "idt.encoding.fusion",
 }

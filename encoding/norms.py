@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from idt.encoding.bags import Array, Float32
+from idt.encoding.bags import Array, Float32, Float64, number, whole
 from idt.errors import ParameterError
 
 STEPS = ("power", "l1", "l2", "intra")
@@ -24,17 +24,19 @@ def root_sift(bag: Array) -> Float32:
 
 def l1(x: Array) -> Float32:
     """Return the vectors along the last axis, divided by the sum of their absolute values; zero stays zero."""
-    return _divided(x, np.abs(x).sum(axis=-1, keepdims=True, dtype=np.float32))
+    x = np.asarray(x, np.float32)
+    return _divided(x, np.abs(x).sum(axis=-1, keepdims=True, dtype=np.float64))
 
 
 def l2(x: Array) -> Float32:
     """Return the vectors along the last axis, divided by their Euclidean length; zero stays zero."""
     x = np.asarray(x, np.float32)
-    return _divided(x, np.sqrt(np.einsum("...i,...i->...", x, x))[..., None])
+    return _divided(x, np.sqrt(np.einsum("...i,...i->...", x, x, dtype=np.float64))[..., None])
 
 
 def power(x: Array, exponent: float = 0.5) -> Float32:
-    """Return sign(x) |x| ** exponent (Perronnin et al., ECCV 2010, section 3.2); 0.5 is the signed square root."""
+    """Return sign(x) |x|^exponent, 0.5 being the signed square root (Perronnin et al., ECCV 2010)."""
+    number(exponent, "exponent")
     x = np.asarray(x, np.float32)
     raised = np.sqrt(np.abs(x)) if exponent == 0.5 else np.abs(x) ** np.float32(exponent)
     return np.copysign(raised, x)
@@ -43,14 +45,13 @@ def power(x: Array, exponent: float = 0.5) -> Float32:
 def intra(x: Array, blocks: int) -> Float32:
     """Return the vectors, each of the `blocks` equal parts L2-normalised (Arandjelović and Zisserman, CVPR 2013)."""
     x = np.asarray(x, np.float32)
-    if blocks < 1 or x.shape[-1] % blocks:
+    if whole(blocks, "blocks") < 1 or x.shape[-1] % blocks:
         raise ParameterError(f"blocks is {blocks}: it must divide the {x.shape[-1]} values of a vector.")
-    return l2(x.reshape(*x.shape[:-1], blocks, -1)).reshape(x.shape)
+    return l2(x.reshape(*x.shape[:-1], blocks, x.shape[-1] // blocks)).reshape(x.shape)
 
 
-def _divided(x: Array, by: Array) -> Float32:
-    x = np.asarray(x, np.float32)
-    return np.divide(x, by, out=np.zeros_like(x), where=by > 0)
+def _divided(x: Float32, by: Float64) -> Float32:
+    return np.divide(x, by, out=np.zeros_like(x), where=by != 0, casting="same_kind")
 
 
 class Normalise(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -59,7 +60,8 @@ class Normalise(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     steps : sequence of {"power", "l1", "l2", "intra"}
-        In order; ``("power", "l2")`` makes improved Fisher vectors (Perronnin et al., ECCV 2010).
+        In order; ``("power", "l2")`` makes improved Fisher vectors (Perronnin et al., ECCV 2010), ``("l1",)`` makes
+        frequencies of counts. "power" is the signed square root.
     blocks : int, optional
         Parts of a vector, for "intra": the words of a VLAD.
     """
@@ -71,6 +73,9 @@ class Normalise(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Array, y: Any = None) -> Self:
         """Learn nothing."""
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
 
     def transform(self, X: Array) -> Float32:
         """Return the vectors, shape (n, size), float32.

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from idt.encoding.bags import Array, Float32
+from idt.encoding.bags import Array, Bag, Float32, LazyBag, check_bag
 from idt.errors import ParameterError
 
 
 class Pyramid:
     """Cells of one or several grids over the normalised x, y and t of descriptors.
 
-    Laptev, Marszałek, Schmid and Rozenfeld, *Learning realistic human actions from movies* (CVPR 2008), section 3.2;
-    the grids of Wang and Schmid (ICCV 2013) are 1x1x1, 1x3x1 and 1x1x2.
+    Laptev, Marszałek, Schmid and Rozenfeld, "Learning realistic human actions from movies", CVPR 2008, section 3.2. The
+    whole video, three horizontal stripes and two halves of the time are 1x1x1, 1x3x1 and 1x1x2.
 
     Parameters
     ----------
@@ -32,24 +33,18 @@ class Pyramid:
     Raises
     ------
     ParameterError
-        A grid is not written so.
+        A grid is not written so, or there is none.
     """
 
     def __init__(self, grids: Sequence[str] = ("1x1x1",)) -> None:
+        if isinstance(grids, str) or not grids:
+            raise ParameterError(f"grids is {grids!r}: it must be a sequence of at least one grid, such as "
+                                 '("1x1x1", "1x3x1").')
         self.grids = tuple(grids)
-        self._counts = [self._parsed(grid) for grid in self.grids]
+        self._counts = [_parsed(grid) for grid in self.grids]
         self.size = sum(x * y * t for x, y, t in self._counts)
 
-    @staticmethod
-    def _parsed(grid: str) -> tuple[int, int, int]:
-        found = re.fullmatch(r"([1-9]\d?)x([1-9]\d?)x([1-9]\d?)", grid) if isinstance(grid, str) else None
-        if found is None:
-            raise ParameterError(f"grids has {grid!r}: a grid is written as cells along x, y and t, each from 1 to 99, "
-                                 "such as 1x3x1.")
-        x, y, t = map(int, found.groups())
-        return x, y, t
-
-    def cells(self, position: Array) -> list[np.ndarray]:
+    def cells(self, position: Array) -> list[NDArray[np.intp]]:
         """Return for each cell the indices of its descriptors, in order.
 
         Parameters
@@ -65,40 +60,61 @@ class Pyramid:
         Raises
         ------
         ParameterError
-            The array has another shape, or a position that a grid needs is NaN.
+            The array has another shape, or a position that a grid needs is NaN or infinite.
         """
-        if position.ndim != 2 or position.shape[1] != 3:
-            raise ParameterError(f"position has the shape {position.shape}: it must be (n, 3), x, y and t.")
+        position = np.asarray(position)
+        if position.ndim != 2 or position.shape[1] != 3 or position.dtype.kind != "f":
+            raise ParameterError(f"position has the shape {position.shape} and type {position.dtype}: it must be an "
+                                 "array (n, 3) of floating-point numbers, x, y and t.")
         found = []
         for counts in self._counts:
-            number = np.zeros(len(position), np.int64)
-            for axis, name in ((2, "t"), (1, "y"), (0, "x")):
-                if counts[axis] == 1:
-                    continue
-                values = position[:, axis]
-                if np.isnan(values).any():
-                    raise ParameterError(f"position has {name} NaN in row {int(np.isnan(values).argmax())}: a pyramid "
-                                         "with cells along it needs all; features of a stream get t from the number of "
-                                         "frames, those of idt extract have it.")
-                cell = np.clip((values * counts[axis]).astype(np.int64), 0, counts[axis] - 1)
-                number = number * counts[axis] + cell
-            found += [np.flatnonzero(number == cell) for cell in range(counts[0] * counts[1] * counts[2])]
+            cell = np.zeros(len(position), np.intp)
+            for axis in (2, 1, 0):
+                if counts[axis] > 1:
+                    cell = cell * counts[axis] + _slots(position[:, axis], counts[axis], "xyt"[axis])
+            found += [np.flatnonzero(cell == index) for index in range(counts[0] * counts[1] * counts[2])]
         return found
 
-    def encode(self, encoder: Any, bag: Array, position: Array, *, norm: Any = None) -> Float32:
-        """Return the vectors of all cells one after the other, shape (size x encoder.size,), float32.
+    def encode(self, encoder: Any, bag: Bag, position: Array, *, norm: Any = None) -> Float32:
+        """Return the vectors of all cells one after the other, shape (size × encoder.size,), float32.
 
         Parameters
         ----------
         encoder : BagEncoder
             Fitted.
-        bag : ndarray, shape (n, d)
+        bag : ndarray, shape (n, d), or LazyBag
         position : ndarray, shape (n, 3)
         norm : Normalise, optional
             Applied to the vector of each cell; that of a cell without descriptors is zero.
+
+        Raises
+        ------
+        ParameterError
+            See `cells` and the encoder; also when bag and position are not equally long.
         """
+        check_bag(bag)
         if len(bag) != len(position):
             raise ParameterError(f"The bag has {len(bag)} descriptors and position {len(position)} rows: they must be "
                                  "of the same trajectories.")
-        vectors = np.stack([encoder.encode(bag[rows]) for rows in self.cells(position)])
+        vectors = np.stack([encoder.encode(LazyBag(bag, rows=rows)) for rows in self.cells(position)])
         return np.ravel(vectors if norm is None else norm.transform(vectors))
+
+
+def _parsed(grid: Any) -> tuple[int, int, int]:
+    found = re.fullmatch(r"([1-9][0-9]?)x([1-9][0-9]?)x([1-9][0-9]?)", grid) if isinstance(grid, str) else None
+    if found is None:
+        raise ParameterError(f"grids has {grid!r}: a grid is written as cells along x, y and t, each from 1 to 99, "
+                             "such as 1x3x1.")
+    x, y, t = map(int, found.groups())
+    return x, y, t
+
+
+def _slots(values: Array, count: int, name: str) -> NDArray[np.intp]:
+    """Return in which of the equal parts of [0, 1) values lie."""
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        hint = (" Rows of idt.stream() have no t, which needs the length of the video; those of idt.extract() have it, "
+                "and Features.concatenate fills it in." if name == "t" else "")
+        raise ParameterError(f"position has no finite {name} in row {bad[0]}, and the pyramid has cells along {name}."
+                             f"{hint}")
+    return np.clip(np.floor(values.astype(np.float64) * count), 0, count - 1).astype(np.intp)
