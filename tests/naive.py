@@ -717,3 +717,78 @@ def squared_hinge_objectives(vectors: Float64, target: Float64, costs: Float64, 
     loss = sum(c * max(0.0, 1 - s * float(weights @ x))**2 for c, s, x in zip(costs, target, vectors, strict=True))
     half = float(weights @ weights) / 2
     return half + loss, float(np.sum(alpha)) - half - sum(a * a / (4 * c) for a, c in zip(alpha, costs, strict=True))
+
+
+# Encodings of bags (idt.encoding): x (n, d); Gaussians with weights (K,), means and variances (K, d)
+
+
+def gaussian_posteriors(x: Float64, weights: Float64, means: Float64, variances: Float64) -> tuple[Float64, Float64]:
+    """Return the posteriors (n, K) of a mixture of diagonal Gaussians and the log-densities (n,)."""
+    joint = np.empty((len(x), len(weights)))
+    for k, (weight, mean, variance) in enumerate(zip(*map(np.float64, (weights, means, variances)), strict=True)):
+        joint[:, k] = np.log(weight) - 0.5 * (np.log(2 * np.pi * variance) + (x - mean)**2 / variance).sum(axis=1)
+    densities = np.logaddexp.reduce(joint, axis=1)
+    return np.exp(joint - densities[:, None]), densities
+
+
+def em_step(x: Float64, weights: Float64, means: Float64, variances: Float64) -> tuple[Float64, Float64, Float64]:
+    """Return weights, means and variances after a step of expectation maximisation."""
+    q, _ = gaussian_posteriors(x, weights, means, variances)
+    new_means = np.stack([(q_k[:, None] * x).sum(axis=0) / q_k.sum() for q_k in q.T])
+    new_variances = [(q_k[:, None] * (x - mean)**2).sum(axis=0) / q_k.sum()
+                     for q_k, mean in zip(q.T, new_means, strict=True)]
+    return q.sum(axis=0) / len(x), new_means, np.stack(new_variances)
+
+
+def fisher_vector(x: Float64, weights: Float64, means: Float64, variances: Float64) -> Float64:
+    """Return the mean and the deviation part, each K × d (Sánchez et al., IJCV 2013, equations 17 and 18)."""
+    q, _ = gaussian_posteriors(x, weights, means, variances)
+    of_means, of_deviations = [], []
+    for k, (weight, mean, variance) in enumerate(zip(*map(np.float64, (weights, means, variances)), strict=True)):
+        z = (x - mean) / np.sqrt(variance)
+        of_means.append((q[:, k, None] * z).sum(axis=0) / (len(x) * np.sqrt(weight)))
+        of_deviations.append((q[:, k, None] * (z**2 - 1)).sum(axis=0) / (len(x) * np.sqrt(2 * weight)))
+    return np.concatenate([*of_means, *of_deviations])
+
+
+def square_distances(x: Float64, words: Float64) -> Float64:
+    """Return the squared distances (n, K) from each descriptor to each word."""
+    return np.stack([((x - word)**2).sum(axis=1) for word in words.astype(np.float64)], axis=1)
+
+
+def bag_of_words(x: Float64, words: Float64, soft: float | None) -> Float64:
+    """Return what each word gets of the descriptors, nearest alone or by a Gaussian kernel of their distance."""
+    counts = np.zeros(len(words))
+    for squares in square_distances(x, words):
+        if soft is None:
+            counts[squares.argmin()] += 1
+        else:
+            share = np.exp((squares.min() - squares) / (2 * soft**2))
+            counts += share / share.sum()
+    return counts
+
+
+def vlad(x: Float64, words: Float64, intra: bool, residual: bool) -> Float64:
+    """Return the sums (K d,) of the differences from each word to the descriptors nearest to it."""
+    sums = np.zeros(words.shape)
+    for row, squares in zip(x, square_distances(x, words), strict=True):
+        nearest = squares.argmin()
+        difference = row - words[nearest].astype(np.float64)
+        length = np.linalg.norm(difference)
+        sums[nearest] += difference / length if residual and length > 0 else difference
+    if intra:
+        sums = np.stack([part / np.linalg.norm(part) if part.any() else part for part in sums])
+    return sums.ravel()
+
+
+def pyramid_cells(position: Float64, grids: Sequence[tuple[int, int, int]]) -> list[list[int]]:
+    """Return the descriptors of each cell, grid by grid, in each t slowest and x fastest."""
+    found = []
+    for nx, ny, nt in grids:
+        for t in range(nt):
+            for y in range(ny):
+                for x in range(nx):
+                    found.append([i for i, p in enumerate(position) if (min(max(int(p[0] * nx), 0), nx - 1),
+                                  min(max(int(p[1] * ny), 0), ny - 1), min(max(int(p[2] * nt), 0), nt - 1))
+                                  == (x, y, t)])
+    return found
