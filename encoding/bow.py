@@ -41,9 +41,10 @@ class BagOfWords(BagEncoder):
         check_is_fitted(self, "codebook_")
         if self.soft is None:
             return np.bincount(self.codebook_.assign(bag, name=name), minlength=self.size).astype(np.float32)
-        factor = np.float32(-0.5 / number(self.soft, "soft")**2)
+        deviation = number(self.soft, "soft")
+        factor = np.float32(max(-0.5 / deviation / deviation, -1e38))
         counts = np.zeros(self.size)
-        with one_thread():
+        with one_thread(), np.errstate(over="ignore"):  # of words that are too far to have a share
             for _, distances in self.codebook_.relative_distances(bag, name=name):
                 distances -= distances.min(axis=1, keepdims=True)  # the nearest word always has a share
                 distances *= factor

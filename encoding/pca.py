@@ -57,7 +57,7 @@ class PCA(BagTransformer):
             raise ParameterError(f"There are {n} descriptors to learn {k} components from: give at least as many "
                                  "descriptors, or ask for fewer.")
         # By the covariance, which loses nothing in float64; on one thread, on whose number the bytes would depend.
-        with threadpool_limits(1):
+        with threadpool_limits(1), np.errstate(invalid="ignore"):  # shares of the variance, where there is none
             found = Components(k, svd_solver="covariance_eigh").fit(data)
         self.mean_ = found.mean_.astype(np.float32)
         self.components_ = np.ascontiguousarray(found.components_, np.float32)
