@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from idt.encoding.bags import Array, BagEncoder, Float32
+from idt.encoding.bags import Array, Bag, BagEncoder, Float32, LazyBag
 from idt.encoding.bow import BagOfWords
 from idt.encoding.codebook import DiagonalGMM, KMeans
 from idt.encoding.fisher import FisherVector
@@ -86,10 +86,10 @@ class Channel:
             raise ParameterError("The codebook has a pyramid, which needs the position of each descriptor.")
         return self.pyramid.encode(self.encoder, ready, position, norm=self.norm)
 
-    def prepare(self, bag: Array) -> Array:
-        """Return the descriptors as the encoder takes them: square roots, PCA."""
-        ready = root_sift(bag) if self.root else bag
-        return ready if self.pca is None else self.pca.project(ready)
+    def prepare(self, bag: Array) -> Bag:
+        """Return the descriptors as the encoder takes them, square roots and PCA done as they are read."""
+        steps = ([root_sift] if self.root else []) + ([self.pca.project] if self.pca is not None else [])
+        return LazyBag(bag, *steps)
 
 
 @dataclass(frozen=True, eq=False)
