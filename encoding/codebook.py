@@ -35,6 +35,7 @@ _PLUS_PLUS = 512  # words, up to which k-means++ is worth its time
 _START_ROWS = 128  # descriptors for each Gaussian from which the start of EM is found
 _START_ITERATIONS = 10
 _NEGLIGIBLE = np.float32(2**-30)  # a posterior; all of 64 Gaussians that are less make no difference to 1 in float32
+_FARTHEST = np.float32(1e12)  # deviations from the mean; the logarithms of densities farther out would be no float32
 _DENSE = 0.15  # share of posteriors that are not negligible from which a product of matrices sums faster than a loop
 
 
@@ -351,7 +352,7 @@ def _with_squares(part: Float32, shift: Float32, gain: Float32, both: Float32) -
     for i in range(len(part)):
         row, left, right = part[i], both[i, :part.shape[1]], both[i, part.shape[1]:]
         for j in range(d):
-            x = (row[j] - shift[j]) * gain[j]
+            x = min(max((row[j] - shift[j]) * gain[j], -_FARTHEST), _FARTHEST)
             left[j] = x
             right[j] = x * x
 

@@ -81,7 +81,7 @@ def test_what_the_mixture_was_learnt_from_has_a_vector_near_zero():
     assert np.abs(made.encode(x + np.float32(0.5))).max() > 0.1
 
 
-@pytest.mark.parametrize("far", [1e4, 1e15])
+@pytest.mark.parametrize("far", [1e4, 1e15, 3e38])
 def test_far_outliers_leave_finite_numbers(far):
     x = bag(100, 5)
     x[3] = far
