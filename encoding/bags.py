@@ -45,15 +45,21 @@ class LazyBag:
         Rows and, after the functions, columns.
     """
 
+    functions: tuple[Callable[[Float32], Float32], ...]
+    rows: Array | None
+    shape: tuple[int, int]
+
     def __init__(self, bag: Array | LazyBag, *functions: Callable[[Float32], Float32], rows: Array | None = None
                  ) -> None:
         check_bag(bag)
-        inner = (bag.source, bag.functions, bag.rows) if isinstance(bag, LazyBag) else (bag, (), None)
-        self.source: Array = inner[0]
-        self.functions = (*inner[1], *functions)
-        self.rows = inner[2] if rows is None else rows if inner[2] is None else inner[2][rows]
-        width = self._made(np.empty((0, self.source.shape[1]), np.float32)).shape[1] if functions else bag.shape[1]
-        self.shape = (len(self.source) if self.rows is None else len(self.rows), width)
+        self.source: Array = bag.source if isinstance(bag, LazyBag) else bag
+        self.functions: tuple[Callable[[Float32], Float32], ...] = functions
+        self.rows: Array | None = rows
+        if isinstance(bag, LazyBag):
+            self.functions = (*bag.functions, *functions)
+            self.rows = bag.rows if rows is None else rows if bag.rows is None else bag.rows[rows]
+        width = self._made(np.empty((0, self.source.shape[1]), np.float32)).shape[1] if self.functions else bag.shape[1]
+        self.shape: tuple[int, int] = (len(self.source) if self.rows is None else len(self.rows), width)
 
     def __len__(self) -> int:
         return self.shape[0]

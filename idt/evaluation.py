@@ -168,7 +168,7 @@ def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = N
     """
     params = params or EncodingParams()
     count = -(-params.samples // max(len(videos), 1))
-    channels = {}
+    channels: dict[str, Channel] = {}
     for name in params.channels:
         bags = [_bag(video, name) for video in videos]
         drawn = sample(bags, count, seed=params.seed)
