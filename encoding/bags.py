@@ -45,10 +45,6 @@ class LazyBag:
         Rows and, after the functions, columns.
     """
 
-    functions: tuple[Callable[[Float32], Float32], ...]
-    rows: Array | None
-    shape: tuple[int, int]
-
     def __init__(self, bag: Array | LazyBag, *functions: Callable[[Float32], Float32], rows: Array | None = None
                  ) -> None:
         check_bag(bag)
