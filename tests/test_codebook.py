@@ -199,6 +199,13 @@ def test_the_end_of_em():
     assert len(DiagonalGMM(8, iterations=3, tolerance=1e-9).fit([x]).log_likelihood_) == 3
 
 
+def test_clusters_are_a_good_start():
+    """Also when what they are found from is more than a chunk."""
+    x = clusters(3 * ROWS, 6, 12, spread=6)
+    trace = DiagonalGMM(40, iterations=100, tolerance=1e-5).fit([x]).log_likelihood_
+    assert 0 < trace[-1] - trace[0] < 0.5
+
+
 def test_likelihood_as_high_as_that_of_scikit_learn_started_alike():
     x = clusters(4000, 10, 20, spread=1.5)
     start, end = (DiagonalGMM(16, iterations=n, tolerance=1e-12, variance_floor=1e-9).fit([x]) for n in (1, 31))
