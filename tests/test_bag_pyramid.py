@@ -42,6 +42,8 @@ def test_edges_of_cells_and_positions_outside():
     assert [cell.tolist() for cell in cells] == [[0, 1, 2, 3], [4, 5], [6, 7, 8, 9, 10], [], list(range(11))]
     half = Pyramid(["2x1x1"]).cells(np.float16([[0.5, 0, 0], [0.4998, 0, 0]]))
     assert [cell.tolist() for cell in half] == [[1], [0]]
+    third = np.float16([[0.33325, 0, 0]])  # three times which is 1 in float16
+    assert [cell.tolist() for cell in Pyramid(["3x1x1"]).cells(third)] == [[0], [], []]
 
 
 def test_vectors_of_cells_one_after_the_other():

@@ -37,6 +37,13 @@ def test_lengths_of_long_and_of_large_vectors():
         np.testing.assert_allclose(l1(np.float32([3, -1]) * np.float32(scale)), [0.75, -0.25], rtol=1e-6)
 
 
+def test_what_is_not_a_number_is_not_made_zero():
+    x = np.float32([[1, np.nan], [3, 4]])
+    for function in (l1, l2, power, root_sift):
+        assert np.isnan(function(x)[0, 1])
+        assert np.isfinite(function(x)[1]).all()
+
+
 def test_powers_keep_the_sign():
     x = np.float32([-4, -0.25, 0, 9])
     np.testing.assert_array_equal(power(x), [-2, -0.5, 0, 3])

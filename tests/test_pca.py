@@ -64,6 +64,8 @@ def test_number_of_components_that_is_refused(components):
 def test_too_few_descriptors():
     with pytest.raises(ParameterError, match="There are 3 descriptors to learn 4 components from"):
         PCA(4).fit([bag(2, 8), bag(1, 8)])
+    with pytest.raises(ParameterError, match="There are 1 descriptors to learn 1 components from"):
+        PCA(1).fit([bag(1, 8)])
     assert PCA(3).fit([bag(2, 8), bag(1, 8)]).components_.shape == (3, 8)
 
 
