@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from idt.errors import FormatError, IdtError, OutputError, ParameterError, VideoError
 from idt.output import prepared, remove_leftovers, writing
 from idt.params import DESCRIPTORS, Parameters, Params
-from idt.video import IMAGE_SUFFIXES, count_frames, frames, identity
+from idt.video import IMAGE_SUFFIXES, count_frames, frames, identity, span_length
 
 if TYPE_CHECKING:
     from idt.video_flow import FlowParams
@@ -302,8 +302,7 @@ def _stated(source: str, params: FlowParams) -> tuple[int, int]:
         with frames(source, end=0) as reader:
             height, width = next(reader).grey.shape
             size = height, width
-    last = (count_frames(source) if total is None else total) - 1
-    count = max((last if params.end is None else min(params.end, last)) - params.start + 1, 0)
+    count = span_length(count_frames(source) if total is None else total, params.start, params.end)
     factor = 1.0 if params.short_side is None else params.short_side / min(size)
     return count, round(size[0] * size[1] * factor**2)
 

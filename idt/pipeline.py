@@ -29,7 +29,7 @@ from idt.flow.threads import OneOpenCVThread, ahead, checked_count
 from idt.params import Params
 from idt.people import Boxes, PersonDetector, person_mask, read_boxes
 from idt.tracking import Finished, Tracks, no_tracks
-from idt.video import FrameReader, Source, frames, identity
+from idt.video import FrameReader, Source, frames, frames_were, identity, span_length
 
 Array = npt.NDArray[Any]
 Path_ = str | os.PathLike[str]
@@ -140,7 +140,7 @@ def _chunks(
                 if progress is not None:
                     progress(run.processed, _promised(reader, params), run.rows)
         if reader.damaged:
-            count = _frames(reader.damaged, "damaged ")
+            count = frames_were(reader.damaged, "damaged ")
             _log.warning("%s: %s concealed or skipped by the decoder.", who["name"], count)
         video = {**who, "fps": reader.fps, "width": reader.width, "height": reader.height,
                  "decoded_frames": reader.decoded, "damaged_frames": reader.damaged}
@@ -239,7 +239,7 @@ class _Run:
         if not self.processed:
             return f"too short: start is {p.start}, but the video has {reader.decoded} frames"
         if self.processed < p.length + 1:
-            return (f"too short: {_frames(self.processed)} processed, a trajectory of length {p.length} needs "
+            return (f"too short: {frames_were(self.processed)} processed, a trajectory of length {p.length} needs "
                     f"{p.length + 1}")
         return "still: no track moved enough by itself, and without jumps, to be a trajectory"
 
@@ -357,16 +357,11 @@ def _frame_boxes(given: Any, index: int) -> Boxes:
     return boxes
 
 
-def _frames(number: int, kind: str = "") -> str:
-    return f"1 {kind}frame was" if number == 1 else f"{number} {kind}frames were"
-
-
 def _promised(reader: FrameReader, params: Params) -> int | None:
     """Return how many frames will be processed if the container tells the truth, or None when it tells nothing."""
     if reader.total is None:
         return None
-    last = reader.total - 1 if params.end is None else min(params.end, reader.total - 1)
-    return max((last - params.start) // params.step + 1, 0)
+    return span_length(reader.total, params.start, params.end, params.step)
 
 
 def _read_homographies(given: Path_ | Array | None) -> Array | None:

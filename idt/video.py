@@ -86,6 +86,17 @@ def frames(source: Source, *, start: int = 0, end: int | None = None, step: int 
     return FrameReader(_open(source, threads), start, end, step, short_side, colour)
 
 
+def span_length(total: int, start: int, end: int | None, step: int = 1) -> int:
+    """Return how many of `total` frames are processed: every `step`-th from `start` to `end`, inclusive."""
+    last = total - 1 if end is None else min(end, total - 1)
+    return max((last - start) // step + 1, 0)
+
+
+def frames_were(number: int, kind: str = "") -> str:
+    """Return the subject of a sentence about so many frames, with its verb."""
+    return f"1 {kind}frame was" if number == 1 else f"{number} {kind}frames were"
+
+
 def count_frames(source: Source) -> int:
     """Return the number of frames that can be decoded; container headers are not trusted."""
     pictures = _open(source, threads=1)

@@ -35,7 +35,7 @@ from idt.flow.threads import OneOpenCVThread, ahead, checked_count, end_of, mapp
 from idt.flow.tvl1 import PRESETS, TVL1Params
 from idt.output import replacing, replacing_folder
 from idt.params import Parameters, Params, choice, number, parameters_table
-from idt.video import Frame, FrameReader, Source, frames, identity
+from idt.video import Frame, FrameReader, Source, frames, frames_were, identity, span_length
 from idt.view import flow_colours
 
 Array = npt.NDArray[Any]
@@ -293,8 +293,8 @@ def write_flow(source: Source, path: FilePath, params: FlowParams | None = None,
     with files.open_flows(path) as flows:
         meta = flows.meta
     if reader.damaged:
-        _log.warning("%s: %d damaged frame%s concealed or skipped by the decoder.", who["name"], reader.damaged,
-                     " was" if reader.damaged == 1 else "s were")
+        count = frames_were(reader.damaged, "damaged ")
+        _log.warning("%s: %s concealed or skipped by the decoder.", who["name"], count)
     return meta
 
 
@@ -567,8 +567,7 @@ def _promised(reader: FrameReader, params: FlowParams) -> int | None:
     """Return how many pairs there will be if the container tells the truth, or None when it tells nothing."""
     if reader.total is None:
         return None
-    last = reader.total - 1 if params.end is None else min(params.end, reader.total - 1)
-    return pairs_of(max(last - params.start + 1, 0), params)
+    return pairs_of(span_length(reader.total, params.start, params.end), params)
 
 
 def pairs_of(count: int, params: FlowParams) -> int:
@@ -599,24 +598,19 @@ def _expected(params: FlowParams, count: int) -> dict[str, int]:
 def _meta(run: _Run, reader: FrameReader, who: dict[str, Any]) -> dict[str, Any]:
     """Return the facts about the flow of a video that the writer does not know."""
     p = run.params
-    last = reader.decoded - 1 if p.end is None else min(p.end, reader.decoded - 1)
-    count = max(last - p.start + 1, 0)  # from what was decoded, not from what was solved
+    count = span_length(reader.decoded, p.start, p.end)  # from what was decoded, not from what was solved
     reason = None
     if not count:
         reason = f"too short: start is {p.start}, but the video has {reader.decoded} frames"
     elif count <= p.step:
-        reason = f"too short: {_frames(count)} processed, a pair needs {p.step + 1}"
+        reason = f"too short: {frames_were(count)} processed, a pair needs {p.step + 1}"
     elif p.stack is not None and count - p.step < p.stack:
-        reason = (f"too short: {_frames(count)} processed, a stack of {p.stack} flows needs "
+        reason = (f"too short: {frames_were(count)} processed, a stack of {p.stack} flows needs "
                   f"{p.step + p.stack}")
     return {"algorithm": ALGORITHM, "package": __version__, "params": p.to_dict(), "key": flow_key(who["sha256"], p),
             "video": {**who, "fps": reader.fps, "decoded_frames": reader.decoded, "damaged_frames": reader.damaged},
             "frames": count, "pairs": pairs_of(count, p), "stabilised": run.stabilised if p.warped else None,
             "reason": reason}
-
-
-def _frames(number: int) -> str:
-    return "1 frame was" if number == 1 else f"{number} frames were"
 
 
 def parameters_page() -> str:
