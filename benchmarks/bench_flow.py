@@ -48,7 +48,7 @@ SECTIONS = ("speed", "accuracy", "video", "trajectories")
 SIZES = ((320, 240), (640, 480))
 SEQUENCES = ("Grove2", "RubberWhale", "Urban2", "Venus")
 BATCHES = (1, 4, 16, 64, 128)
-TEST_EVERY, BYTES, FLOP = 4, 75, 55  # iterations a launch, bytes a pixel and launch, operations a pixel and iteration
+BYTES, FLOP = 75, 55  # bytes a pixel and launch of the GPU's iterations, operations a pixel and iteration
 OPENCV_PRESET = {"tau": 0.25, "lambda": 0.15, "theta": 0.3, "nscales": 5, "warps": 5, "epsilon": 0.01,
                  "innnerIterations": 300, "outerIterations": 1, "scaleStep": 0.8, "gamma": 0.0, "medianFiltering": 1}
 
@@ -261,6 +261,8 @@ def corner_errors(features: Features, truth: np.ndarray) -> list[float]:
 
 def on_gpu(device: str, rounds: int) -> None:
     from numba import cuda
+
+    from idt.flow._tvl1_cuda import TEST_EVERY  # iterations a launch
 
     gpu = cuda.get_current_device()
     clock, lanes = gpu.CLOCK_RATE * 1e3, 128 * gpu.MULTIPROCESSOR_COUNT
