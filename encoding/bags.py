@@ -142,7 +142,7 @@ def _controller() -> ThreadpoolController:
 
 
 def one_thread() -> AbstractContextManager[Any]:
-    """Let NumPy's BLAS use one thread meanwhile: the last bits of its products depend on their number."""
+    """Let the BLAS of NumPy and SciPy use one thread meanwhile: the last bits of products depend on their number."""
     return _controller().limit(limits=1, user_api="blas")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Literal, Self, TypeAlias
 
 import numba
@@ -21,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_limits
 
+from idt.encoding.bags import one_thread
 from idt.errors import ParameterError
 
 Array: TypeAlias = NDArray[Any]
@@ -67,7 +66,7 @@ def gram(x: Array, y: Array | None = None) -> Float64:
     other = x if y is None else y
     kind: Any = np.float32 if {x.dtype, other.dtype} <= {np.dtype(np.float16), np.dtype(np.float32)} else np.float64
     products = np.zeros((len(x), len(other)))
-    with _one_thread(), np.errstate(invalid="ignore", over="ignore"):  # told below, with the row
+    with one_thread(), np.errstate(invalid="ignore", over="ignore"):  # told below, with the row
         for top in range(0, len(x), _ROWS):
             for left in range(0, len(other) if y is not None else top + 1, _ROWS):
                 tile = products[top:top + _ROWS, left:left + _ROWS]
@@ -212,7 +211,7 @@ class LinearSVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = np.asarray(X)
         self.fit_gram(gram(X), y)
         kind = np.float32 if X.dtype in (np.float16, np.float32) else np.float64
-        with _one_thread():
+        with one_thread():
             self.coef_ = self.dual_coef_.astype(kind) @ X.astype(kind, copy=False)
         return self
 
@@ -346,7 +345,7 @@ def _solve(gram_matrix: Array, y: ArrayLike, C: float, class_weight: ClassWeight
     matrix = np.ascontiguousarray(gram_matrix, np.float64)
     targets, softness = np.where(own, 1.0, -1.0), 1 / (2 * C * factors)
     dual, worst = _descend(matrix, targets, softness, _TOLERANCE, _SWEEPS)
-    with _one_thread():
+    with one_thread():
         for c in np.flatnonzero(~(worst <= _TOLERANCE)):  # also NaN
             dual[c], worst[c] = _newton(matrix, targets[c], softness[c], dual[c])
     if not (worst <= _TOLERANCE).all():
@@ -357,13 +356,8 @@ def _solve(gram_matrix: Array, y: ArrayLike, C: float, class_weight: ClassWeight
 
 
 def _decide(kernel: Array, dual: Float64, bias: Float64) -> Float64:
-    with _one_thread():
+    with one_thread():
         return kernel @ dual.T + bias
-
-
-def _one_thread() -> AbstractContextManager[Any]:
-    """Let BLAS use one thread meanwhile: the last bits of its products depend on their number."""
-    return threadpool_limits(1, user_api="blas")
 
 
 def _weights(class_weight: ClassWeight, classes: Array, index: Array) -> Float64:
