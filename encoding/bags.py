@@ -38,6 +38,8 @@ class LazyBag:
         itself, such as `root_sift` and `PCA.project`.
     rows : ndarray of int, optional
         Which rows of the bag, in which order; all when not given.
+    name : str, optional
+        What errors call the bag, such as its file; that of the inner bag when not given.
 
     Attributes
     ----------
@@ -45,9 +47,10 @@ class LazyBag:
         Rows and, after the functions, columns.
     """
 
-    def __init__(self, bag: Array | LazyBag, *functions: Callable[[Float32], Float32], rows: Array | None = None
-                 ) -> None:
-        check_bag(bag)
+    def __init__(self, bag: Array | LazyBag, *functions: Callable[[Float32], Float32], rows: Array | None = None,
+                 name: str | None = None) -> None:
+        check_bag(bag, name=name or "The bag")
+        self.name: str | None = name or (bag.name if isinstance(bag, LazyBag) else None)
         self.source: Array = bag.source if isinstance(bag, LazyBag) else bag
         self.functions: tuple[Callable[[Float32], Float32], ...] = functions
         self.rows: Array | None = rows
@@ -83,7 +86,7 @@ Bag: TypeAlias = Array | LazyBag
 
 def check_bag(bag: Bag, *, width: int | None = None, name: str = "The bag") -> None:
     """Refuse what is no array (n, d) of floating-point numbers, or has not the d that is needed, by ParameterError."""
-    array = bag.source if isinstance(bag, LazyBag) else bag
+    array, name = (bag.source, bag.name or name) if isinstance(bag, LazyBag) else (bag, name)
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
         what = f"has the shape {array.shape} and type {array.dtype}" if isinstance(array, np.ndarray) else \
             f"is of type {type(array).__name__}"
@@ -104,7 +107,7 @@ def chunks(bag: Bag, *, width: int | None = None, name: str = "The bag", rows: i
     width : int, optional
         The d that is needed.
     name : str
-        What errors call the bag.
+        What errors call the bag, if it has no name itself.
     rows : int
 
     Raises
@@ -115,7 +118,7 @@ def chunks(bag: Bag, *, width: int | None = None, name: str = "The bag", rows: i
     check_bag(bag, width=width, name=name)
     lazy = bag if isinstance(bag, LazyBag) else LazyBag(bag)
     for start in range(0, len(lazy), rows):
-        yield lazy.read(start, start + rows, name)
+        yield lazy.read(start, start + rows, lazy.name or name)
 
 
 def stacked(bags: Iterable[Bag], *, least: int, what: str) -> Float32:

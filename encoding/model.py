@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from idt.encoding.bags import Array, Bag, BagEncoder, Float32, LazyBag
+from idt.encoding.bags import Array, Bag, BagEncoder, Float32, LazyBag, check_bag
 from idt.encoding.bow import BagOfWords
 from idt.encoding.codebook import DiagonalGMM, KMeans
 from idt.encoding.fisher import FisherVector
@@ -66,18 +66,16 @@ class Channel:
         """Number of values of a vector."""
         return self.encoder.size * (1 if self.pyramid is None else self.pyramid.size)
 
-    def encode(self, bag: Array, position: Array | None = None) -> Float32:
+    def encode(self, bag: Bag, position: Array | None = None) -> Float32:
         """Return the vector of a bag (n, width), shape (size,), float32; zero when the bag is empty.
 
         Parameters
         ----------
-        bag : ndarray, shape (n, width)
+        bag : ndarray, shape (n, width), or LazyBag
         position : ndarray, shape (n, 3), optional
             x, y and t in [0, 1) of each descriptor; needed by a pyramid.
         """
-        if bag.ndim != 2 or bag.shape[1] != self.width:
-            raise ParameterError(f"The bag has the shape {bag.shape}: the codebook was learnt from descriptors of "
-                                 f"{self.width} numbers.")
+        check_bag(bag, width=self.width)
         ready = self.prepare(bag)
         if self.pyramid is None:
             vector = self.encoder.encode(ready)
@@ -86,7 +84,7 @@ class Channel:
             raise ParameterError("The codebook has a pyramid, which needs the position of each descriptor.")
         return self.pyramid.encode(self.encoder, ready, position, norm=self.norm)
 
-    def prepare(self, bag: Array) -> Bag:
+    def prepare(self, bag: Bag) -> Bag:
         """Return the descriptors as the encoder takes them, square roots and PCA done as they are read."""
         steps = ([root_sift] if self.root else []) + ([self.pca.project] if self.pca is not None else [])
         return LazyBag(bag, *steps)
@@ -106,7 +104,7 @@ class Codebook:
     channels: Mapping[str, Channel]
     meta: dict[str, Any] = field(default_factory=dict)
 
-    def encode(self, bags: Mapping[str, Array], position: Array | None = None) -> dict[str, Float32]:
+    def encode(self, bags: Mapping[str, Bag], position: Array | None = None) -> dict[str, Float32]:
         """Return the vector of each channel; `bags` has at least the descriptors of the channels."""
         return {name: channel.encode(bags[name], position) for name, channel in self.channels.items()}
 

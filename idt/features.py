@@ -79,6 +79,8 @@ class Features:
         the identity where there is none. In a chunk of a stream: the entries since the chunk before.
     meta : dict
         What made the rows (JSON types): kind, format, params, video, span, ... In a stream the last chunk has it all.
+    path : str or None
+        File that they were loaded from.
 
     Raises
     ------
@@ -101,6 +103,7 @@ class Features:
     points: Array | None = None
     homographies: Array | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    path: str | None = None
 
     def __post_init__(self) -> None:
         for name, array in self.arrays().items():
@@ -142,7 +145,7 @@ class Features:
             if rows.size == 0:
                 rows = rows.astype(np.intp) if rows.dtype != bool else rows
         chosen: dict[str, Any] = {name: array[rows] for name, array in self.arrays().items() if name in ROWS}
-        return Features(**chosen, homographies=self.homographies, meta=self.meta)
+        return Features(**chosen, homographies=self.homographies, meta=self.meta, path=self.path)
 
     @staticmethod
     def concatenate(chunks: Iterable[Features]) -> Features:
@@ -161,8 +164,9 @@ class Features:
         layout = _layout(parts[0])
         for part in parts:
             _check_layout(_layout(part), layout)
-        arrays = {name: np.concatenate([getattr(part, name) for part in parts], dtype=kind)
-                  for name, (kind, _) in layout.items()}
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts], dtype=kind)
+            for name, (kind, _) in layout.items()}
         whole = Features(**arrays, meta={**parts[-1].meta, "rows": sum(map(len, parts))})
         _fill_time(whole.position, whole.frame, whole.meta)
         return whole
@@ -228,7 +232,7 @@ def load_any(path: str | os.PathLike[str]) -> Features:
         rows = found["frame"].shape[:1]
         found.setdefault("time", np.full(rows, np.nan))
         found.setdefault("position", np.full((*rows, 3), np.nan, np.float32))
-        return Features(**found, meta={"kind": "features", "origin": "arrays"})
+        return Features(**found, meta={"kind": "features", "origin": "arrays"}, path=os.fspath(path))
 
 
 class FeatureWriter:
@@ -418,7 +422,8 @@ def _load_npz(path: str | os.PathLike[str]) -> Features:
             if (name in listed or name in REQUIRED) != (name in members):
                 state = "missing" if name not in members else "there, though its meta does not list it"
                 raise FormatError(f"{os.fspath(path)} is damaged: the array {name} is {state}; make it again.")
-        features = Features(**{name: _mapped(view, name, info) for name, info in members.items()}, meta=meta)
+        features = Features(**{name: _mapped(view, name, info) for name, info in members.items()}, meta=meta,
+                            path=os.fspath(path))
         if meta.get("rows") != len(features):
             raise FormatError(f"{os.fspath(path)} has {len(features)} rows, but its meta says {meta.get('rows')}; "
                               "make it again.")

@@ -256,7 +256,7 @@ class _Run:
         position = np.full((n, 3), np.nan, np.float32)
         if n:
             position[:, :2] = np.clip(mean / np.array([reader.width, reader.height], np.float32), 0, 0.999)
-        blocks: dict[str, Array] = {}
+        blocks: dict[str, Any] = {}
         at = 0
         for name, width in self._widths.items():
             blocks[name] = described[:, :, at:at + width].reshape(n, p.temporal_cells * width).astype(p.dtype)

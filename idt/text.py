@@ -120,7 +120,7 @@ def read_text(path: str | os.PathLike[str], params: Params | None = None) -> Fea
     meta = {"kind": "features", "format": FORMAT, "origin": "text", "params": params.to_dict(), "video": None,
             "span": None, "rows": len(table), "reason": None, "key": None}
     return Features(frame=frame[:, 0].astype(np.int32), time=np.full(len(table), np.nan), mean=mean, std=std,
-                    length=length[:, 0], scale=scale[:, 0], position=position, meta=meta,
+                    length=length[:, 0], scale=scale[:, 0], position=position, meta=meta, path=os.fspath(path),
                     **dict(zip(DESCRIPTORS, blocks, strict=True)))
 
 

@@ -20,17 +20,15 @@ from idt.encoding.svm import gram
 from idt.errors import FormatError, ParameterError
 from idt.evaluation import (
     COMBINED,
-    EncodingParams,
     Evaluation,
     SplitResult,
-    encode,
     evaluate,
-    learn_codebook,
     load_features,
     rows_of,
 )
 from idt.features import Features
 from idt.params import Params
+from idt.vectors import EncodingParams, encode, learn_codebook
 
 SMALL = EncodingParams(channels=("hog", "mbhx"), words=4, samples=2000)
 
@@ -102,9 +100,9 @@ def test_the_codebook_tells_what_it_was_learnt_from(made):
     _, videos = made
     codebook = learn_codebook(videos[:3], SMALL)
     assert codebook.meta == {"params": SMALL.to_dict(), "videos": 3}
-    vectors = encode(videos[5], codebook)
-    assert {name: v.shape for name, v in vectors.items()} == {"hog": (2 * 4 * 48,), "mbhx": (2 * 4 * 48,)}
-    again = encode(videos[5], learn_codebook(videos[:3], SMALL))
+    vectors = encode(videos[5], codebook).channels
+    assert {name: v.shape for name, v in vectors.items()} == {"hog": (1, 2 * 4 * 48), "mbhx": (1, 2 * 4 * 48)}
+    again = encode(videos[5], learn_codebook(videos[:3], SMALL, threads=2)).channels
     assert all(vectors[name].tobytes() == again[name].tobytes() for name in vectors)
 
 
@@ -114,14 +112,15 @@ def test_root_sift_is_not_for_trajectories_and_a_pyramid_has_its_cells(made):
                             pyramid=("1x1x1", "1x3x1"))
     codebook = learn_codebook(videos, params)
     assert [codebook.channels[name].root for name in ("trajectory", "hog")] == [False, True]
-    assert {name: len(v) for name, v in encode(videos[0], codebook).items()} == {"trajectory": 4 * 2 * 3 * 30,
-                                                                                 "hog": 4 * 2 * 3 * 96}
+    vectors = encode(videos[0], codebook).channels
+    assert vectors["trajectory"].shape == (1, 4 * 2 * 3 * 30)
+    assert vectors["hog"].shape == (1, 4 * 2 * 3 * 96)
 
 
 def test_figures_follow_from_the_scores():
-    labels = np.array([0, 0, 1, 1, 2])
+    items = tuple(Item(f"{n}.avi", "aabbc"[n]) for n in range(5))
     scores = np.array([[3.0, 1, 0], [0, 2, 1], [0, 1, 0.5], [1, 0, 2], [0, 0, 1]])
-    found = Evaluation(labels, ("a", "b", "c"), (
+    found = Evaluation(Dataset(items, ("a", "b", "c"), "d", "csv", "."), EncodingParams(), (
         SplitResult(Split("1", (2, 3, 4), (0, 1)), {COMBINED: scores[:2]}),
         SplitResult(Split("2", (0, 1), (2, 3, 4)), {COMBINED: scores[2:]})))
     np.testing.assert_array_equal(found.confusion(), [[1, 1, 0], [0, 1, 1], [0, 0, 1]])
@@ -185,7 +184,7 @@ def test_chi2_of_channels_is_one_kernel(made):
     found = evaluate(dataset, videos, [split], params).results[0].scores
     codebook = learn_codebook([videos[n] for n in split.train], params)
     labels = [dataset.classes.index(dataset.items[n].label) for n in split.train]
-    tables = [[np.stack([encode(videos[n], codebook)[c] for n in side]) for c in ("hog", "hof")]
+    tables = [[np.stack([encode(videos[n], codebook).channels[c][0] for n in side]) for c in ("hog", "hof")]
               for side in (split.train, split.test)]
     machine = Chi2SVM(C=100.0).fit(tables[0], labels)
     np.testing.assert_allclose(found[COMBINED], machine.decision_function(tables[1]), atol=1e-4)

@@ -82,7 +82,7 @@ def test_empty_bags_give_zero_vectors(codebook):
 
 
 def test_bags_that_do_not_fit(codebook):
-    with pytest.raises(ParameterError, match=r"shape \(60, 11\): the codebook was learnt from descriptors of 12"):
+    with pytest.raises(ParameterError, match=r"bag has 11 columns: 12 are needed, as many as were learnt from"):
         codebook.channels["hog"].encode(HISTOGRAMS[1][:, 1:])
     with pytest.raises(ParameterError, match="has a pyramid, which needs the position"):
         codebook.encode(bags())
