@@ -5,7 +5,6 @@ Everything that is learnt is learnt on the training side of a split alone: PCA, 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,14 +15,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from idt.datasets import Dataset, Item, Split
-from idt.encoding.bags import one_thread
-from idt.encoding.model import Codebook
-from idt.encoding.svm import Chi2SVM, LinearSVM, chi2_distances, gram
-from idt.errors import FormatError, ParameterError
+from idt.classifier import check_number, encode_all, labels_of, new_machine
+from idt.datasets import Dataset, Split
+from idt.encoding.svm import Chi2SVM, chi2_distances, gram
+from idt.errors import ParameterError
 from idt.features import Features
-from idt.flow.threads import checked_count, mapped
-from idt.vectors import EncodingParams, duration, encode, learn_codebook
+from idt.flow.threads import checked_count
+from idt.vectors import EncodingParams, learn_codebook
 
 Array: TypeAlias = NDArray[Any]
 Paths: TypeAlias = str | os.PathLike[str]
@@ -114,36 +112,6 @@ class Evaluation:
         return float(np.mean(values))
 
 
-def labels_of(dataset: Dataset) -> Array:
-    """Return the class of each clip as its index in the dataset's classes, shape (clips,), int."""
-    return np.array([dataset.classes.index(item.label) for item in dataset.items])
-
-
-def rows_of(features: Features, item: Item) -> Features:
-    """Return the trajectories of a labelled clip: all of its video, or those that lie within its segment.
-
-    `position` t of a segment is its share of the segment, as if it had been cut out.
-
-    Raises
-    ------
-    ParameterError
-        The clip is a segment, but the features do not tell times.
-    """
-    if item.start_s is None and item.end_s is None:
-        return features
-    rate = (features.meta.get("video") or {}).get("fps")
-    if not rate or np.isnan(features.time).any():
-        raise ParameterError(f"{item.path} is given as a segment in seconds, but its features do not tell times.")
-    start, end = item.start_s or 0.0, features.time.max(initial=0.0) if item.end_s is None else item.end_s
-    begin = features.time - duration(features) / rate
-    rows = np.flatnonzero((begin >= start - 0.5 / rate) & (features.time <= end))
-    # Rows are in order of time: those of a segment lie side by side and need not be read yet.
-    inside = features[rows[0]:rows[-1] + 1] if rows.size and rows.size == rows[-1] + 1 - rows[0] else features[rows]
-    position = np.array(inside.position)
-    position[:, 2] = np.clip(((begin[rows] + features.time[rows]) / 2 - start) / (end - start or 1), 0, 0.999)
-    return dataclasses.replace(inside, position=position)
-
-
 def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Split],
              params: EncodingParams | None = None, *, threads: int = 1,
              progress: Callable[[Split], None] | None = None) -> Evaluation:
@@ -198,26 +166,6 @@ def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Spli
     return Evaluation(dataset, params, tuple(results), tuple(n for n in used if not len(videos[n])), seconds)
 
 
-def encode_all(videos: Sequence[Features], codebook: Codebook, *, threads: int = 1) -> dict[str, NDArray[np.float32]]:
-    """Return the vectors of whole videos for each channel, shape (videos, size), float32.
-
-    `threads` videos are encoded at a time, which does not change the result; errors are those of `idt.vectors.encode`.
-    """
-    found = {name: np.empty((len(videos), channel.size), np.float32) for name, channel in codebook.channels.items()}
-    with one_thread():  # around all threads: the limit is that of the process
-        for n, vectors in enumerate(mapped(lambda video: encode(video, codebook), iter(videos), threads)):
-            for name, rows in vectors.channels.items():
-                found[name][n] = rows[0]
-    return found
-
-
-def check_number(dataset: Dataset, videos: Sequence[Features]) -> None:
-    """Raise `ParameterError` unless there is a video for each clip."""
-    if len(videos) != len(dataset.items):
-        raise ParameterError(f"There are features of {len(videos)} videos for the {len(dataset.items)} clips of "
-                             f"{dataset.name}: give those of every clip, in order.")
-
-
 def _scores(similar: list[Array], labels: Array, classes: int, params: EncodingParams) -> Array:
     """Return the scores of the clips behind the training clips; -inf for a class that training lacks."""
     n = len(labels)
@@ -233,44 +181,8 @@ def _scores(similar: list[Array], labels: Array, classes: int, params: EncodingP
     return scores
 
 
-def new_machine(params: EncodingParams) -> LinearSVM | Chi2SVM:
-    """Return the classifier of the vectors, not trained yet."""
-    return (Chi2SVM if params.encoder == "bow" else LinearSVM)(
-        C=params.cost, class_weight="balanced" if params.balanced else None)
-
-
 @contextmanager
 def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
     began = time.perf_counter()
     yield
     seconds[what] += time.perf_counter() - began
-
-
-def load_features(dataset: Dataset, folder: Paths) -> list[Features]:
-    """Return the trajectories of every clip of a dataset from the folder that `idt extract` wrote.
-
-    The features of the video ``walk/a.avi`` below the dataset's root are in ``walk/a.avi.npz``.
-
-    Raises
-    ------
-    FormatError
-        A file is missing or cannot be used; the message says how many are.
-    """
-    opened: dict[str, Features] = {}
-    missing = []
-    for item in dataset.items:
-        path = features_path(dataset, item, folder)
-        if item.path not in opened:
-            if os.path.exists(path):
-                opened[item.path] = Features.load(path)
-            else:
-                missing.append(path)
-    if missing:
-        raise FormatError(f"{missing[0]} is missing{f', and {len(missing) - 1} more' if len(missing) > 1 else ''}: "
-                          f"extract the videos first, idt extract {dataset.root} -o {os.fspath(folder)}.")
-    return [rows_of(opened[item.path], item) for item in dataset.items]
-
-
-def features_path(dataset: Dataset, item: Item, folder: Paths) -> str:
-    """Return where the features of a clip's video are in the folder of the features of a dataset."""
-    return os.path.join(folder, os.path.relpath(item.path, dataset.root) + ".npz")
