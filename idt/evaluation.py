@@ -5,7 +5,6 @@ Everything that is learnt is learnt on the training side of a split alone: PCA, 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ from idt.flow.threads import checked_count
 from idt.vectors import EncodingParams, learn_codebook
 
 Array: TypeAlias = NDArray[Any]
-Paths: TypeAlias = str | os.PathLike[str]
 
 COMBINED = "combined"
 """All channels together: their vectors one after the other, or their distances in one kernel."""

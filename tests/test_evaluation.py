@@ -17,15 +17,8 @@ from idt.encoding.codebook import sample
 from idt.encoding.norms import root_sift
 from idt.encoding.pca import PCA
 from idt.encoding.svm import gram
-from idt.errors import FormatError, ParameterError
-from idt.evaluation import (
-    COMBINED,
-    Evaluation,
-    SplitResult,
-    evaluate,
-    load_features,
-    rows_of,
-)
+from idt.errors import ParameterError
+from idt.evaluation import COMBINED, Evaluation, SplitResult, evaluate
 from idt.features import Features
 from idt.params import Params
 from idt.vectors import EncodingParams, encode, learn_codebook
@@ -130,20 +123,6 @@ def test_figures_follow_from_the_scores():
     assert found.average_precision() == pytest.approx(np.mean([1, (1 + 2 / 3) / 2, 1 / 2]))
 
 
-def test_segments_hold_the_trajectories_that_lie_within():
-    features = random_features(200, 3, frames=100)
-    features.meta["video"]["fps"] = 25.0
-    part = rows_of(features, Item("v.avi", "a", start_s=1.0, end_s=2.0))
-    assert 0 < len(part) < 200
-    assert part.frame.min() >= 25 + 15
-    assert part.frame.max() <= 50
-    expected = np.count_nonzero((features.frame >= 40) & (features.frame <= 50))
-    assert len(part) == expected
-    assert rows_of(features, Item("v.avi", "a")) is features
-    with pytest.raises(ParameterError, match=r"v\.avi is given as a segment in seconds, but its features do not tell"):
-        rows_of(random_features(5), Item("v.avi", "a", start_s=1.0))
-
-
 def test_what_cannot_be_evaluated(made):
     dataset, videos = made
     few = splits(dataset, "leave-one-group-out")[:1]
@@ -156,18 +135,6 @@ def test_what_cannot_be_evaluated(made):
         evaluate(dataset, lacking, few, SMALL)
     with pytest.raises(ParameterError, match=re.escape("to learn 5000 ")):
         evaluate(dataset, videos, few, EncodingParams(words=5000))
-
-
-def test_features_are_found_as_extract_wrote_them(made, tmp_path):
-    dataset, videos = made
-    for item, features in zip(dataset.items, videos, strict=True):
-        features.save(tmp_path / f"{item.path.removeprefix('v/')}.npz")
-    loaded = load_features(dataset, tmp_path)
-    np.testing.assert_array_equal(loaded[7].hog, videos[7].hog)
-    (tmp_path / "a_q.avi.npz").unlink()
-    (tmp_path / "c_s.avi.npz").unlink()
-    with pytest.raises(FormatError, match=r"a_q\.avi\.npz is missing, and 1 more: extract the videos first, idt"):
-        load_features(dataset, tmp_path)
 
 
 def test_a_class_that_training_lacks_is_never_chosen(made):
