@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter, Token
 
 from idt.errors import ParameterError
-from idt.params import Params, default_text, flag_name, limits_text
+from idt.params import Parameters, Params, default_text, flag_name, limits_text
+
+if TYPE_CHECKING:
+    from idt.datasets import Dataset
+
+P = TypeVar("P", bound=Parameters)
 
 METHOD = Group("Method", help="Every option of the method; docs/parameters.md tells where each comes from.", sort_key=9)
 
@@ -71,9 +77,41 @@ else:
 
 
 def params_of(given: Any, file: Path | None) -> Params:
+    """Return the parameters of the method, see `read_params`."""
+    return read_params(Params, given, file)
+
+
+def read_params(owner: type[P], given: Any, file: Path | None) -> P:
     """Return the parameters of a command line: those of the file, overridden by the flags that were given."""
     values = values_of(given)
-    return Params.from_dict(values) if file is None else Params.from_toml(file, **values)
+    return owner.from_dict(values) if file is None else owner.from_toml(file, **values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Flags of a labelled dataset and of its features."""
+
+    features: Annotated[Path | None, Parameter(
+        metavar="DIR", negative=(), show_default=False,
+        help="Folder of the features of the videos, as idt extract DATASET -o DIR writes them; those that are missing "
+             "or out of date are extracted into it [default: NAME-features in the working folder].")] = None
+    layout: Annotated[str, Parameter(
+        metavar="NAME", negative=(),
+        help="How labels are given: auto, folders, csv, ucf101, hmdb51, kth, weizmann; docs/datasets.md shows "
+             "each.")] = "auto"
+    videos: Annotated[Path | None, Parameter(
+        metavar="DIR", negative=(), show_default=False,
+        help="Folder of the videos that a list names [default: where the list is, or beside it].")] = None
+
+
+def read_labelled(path: Path, given: Labelled) -> tuple[Dataset, Path]:
+    """Return the dataset of a command line and the folder of its features; notes on the dataset become warnings."""
+    from idt.datasets import read_dataset
+
+    dataset = read_dataset(path, layout=given.layout, videos=given.videos)  # type: ignore[arg-type]  # it checks it
+    for note in dataset.notes:
+        logging.getLogger("idt").warning("%s", note)
+    return dataset, given.features or Path(f"{dataset.name}-features")
 
 
 def usable_cores() -> int:
@@ -93,6 +131,7 @@ def _path_or_dash(_type: Any, value: Path) -> None:
 
 
 Output = Annotated[Path, Parameter(alias="-o", allow_leading_hyphen=True, validator=_path_or_dash, negative=())]
+DatasetPath = Annotated[Path, Parameter(name="DATASET", negative=(), help="Labelled dataset: its folder, or a CSV.")]
 Threads = Annotated[int | None, Parameter(validator=at_least_one, metavar="N", negative=(), show_default=False,
                                           help="Threads inside one video [default: all cores].")]
 ParamsFile = Annotated[Path | None, Parameter(
