@@ -25,6 +25,8 @@ from idt.params import DESCRIPTORS, Parameters, Params
 from idt.video import IMAGE_SUFFIXES, count_frames, frames, identity, span_length
 
 if TYPE_CHECKING:
+    from idt.encoding.model import Model
+    from idt.features import Features
     from idt.video_flow import FlowParams
 
 Paths: TypeAlias = str | os.PathLike[str]
@@ -233,6 +235,63 @@ def flow_videos(inputs: Paths | Iterable[Paths], output: Paths, params: FlowPara
     return _run_into(output, jobs, work, done, progress, report)
 
 
+def predict_videos(inputs: Paths | Iterable[Paths], model: Model, *, features: Paths | None = None, threads: int = 1,
+                   progress: Callable[[Progress], None] | None = None,
+                   report: Callable[[Outcome], None] | None = None) -> Summary:
+    """Label many videos, one after the other; one that fails is reported and passed over.
+
+    Their features are extracted as those were that the model was learnt from.
+
+    Parameters
+    ----------
+    inputs
+        See `work_list`.
+    model : idt.encoding.model.Model
+    features : path, optional
+        Folder of the features, named as those of `extract_videos`: those that are there and up to date are used, the
+        others are extracted into it. Without one, features are thrown away when their video has its labels.
+    threads : int
+        Threads inside one video; they do not change the result.
+    progress, report : callable, optional
+        As for `extract_videos`.
+
+    Returns
+    -------
+    Summary
+        The meta of an outcome is that of the features, and ``ranking``: every label and its score, the best first.
+
+    Raises
+    ------
+    ParameterError, VideoError
+        Before any work, see `work_list`; also when the model does not tell how its features were extracted.
+    OutputError
+        The folder of the features cannot be made.
+    """
+    from idt.classifier import predict
+    from idt.features import Features
+
+    extraction = model.codebook.meta.get("extraction")
+    if not isinstance(extraction, dict):
+        raise ParameterError("The model does not tell how its features were extracted: train it anew, or extract the "
+                             "features of the videos and give them to idt.classifier.predict.")
+    params = Params.from_dict(extraction)
+
+    def work(job: Job, advance: Callable[..., None]) -> dict[str, Any]:
+        if features is None or not is_done(job, params):
+            _extract(job, params, advance, threads)
+        found = Features.load(job.output)
+        if features is None:
+            job.output.unlink()  # what is mapped of it stays readable
+        ranked = predict(found, model, threads=threads)
+        return {**found.meta, "ranking": [[*pair] for pair in zip(ranked.labels, ranked.scores, strict=True)]}
+
+    with tempfile.TemporaryDirectory(prefix="idt-") as scratch:
+        # Files that nobody sees need no names of their own: videos of one name may lie in different folders.
+        jobs = work_list(inputs, features) if features is not None else [
+            Job(source, Path(scratch, f"{number}.npz")) for number, (source, _) in enumerate(sources_of(inputs))]
+        return _run_into(scratch if features is None else features, jobs, work, lambda job: False, progress, report)
+
+
 @dataclass(frozen=True)
 class FlowEstimate:
     """What the flow of many videos is expected to be.
@@ -432,8 +491,7 @@ def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = "
     if Path(output).suffix in (".npz", ".txt", ".h5") and not Path(output).is_dir():
         raise ParameterError(f"output is {output}: give a folder; what goes into it is named after the videos, such as "
                              f"clip.avi{suffix}.")
-    entries = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-    videos = [video for entry in entries for line in _lines(os.fspath(entry)) for video in _videos(line)]
+    videos = sources_of(inputs)
     sources: dict[Path, str] = {}
     jobs = []
     for source, name in videos:
@@ -455,6 +513,12 @@ def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = "
     return jobs
 
 
+def sources_of(inputs: Paths | Iterable[Paths]) -> list[tuple[str, Path]]:
+    """Return the videos that `inputs` stand for, each with its path below a folder of outputs; see `work_list`."""
+    entries = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    return [video for entry in entries for line in _lines(os.fspath(entry)) for video in _videos(line)]
+
+
 def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
     """Tell whether the output of the job exists, opens, and was made from the same inputs in the same way.
 
@@ -469,6 +533,19 @@ def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
         return False
     inputs = {"homographies": digest(job.homographies), "boxes": digest(job.boxes)}
     return bool(meta.get("key") == key(_content(job, meta, verify), params, inputs))
+
+
+def is_current(job: Job, features: Features) -> bool:
+    """Tell whether features were made from the video as it is now by this version of the method, in whatever way."""
+    meta = features.meta
+    made, inputs = meta.get("params"), meta.get("inputs")
+    if not all(isinstance(value, dict) for value in (made, inputs, meta.get("video"))):
+        return False
+    try:
+        params = Params.from_dict(made)
+    except ParameterError:
+        return False
+    return bool(meta.get("key") == key(_content(job, meta, verify=False), params, inputs))
 
 
 def flow_is_done(job: Job, params: FlowParams, *, verify: bool = False) -> bool:

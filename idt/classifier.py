@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,14 +11,109 @@ from numpy.typing import NDArray
 
 from idt.datasets import Dataset
 from idt.encoding.bags import one_thread
-from idt.encoding.model import Codebook
-from idt.encoding.svm import Chi2SVM, LinearSVM
+from idt.encoding.model import Codebook, Model
+from idt.encoding.svm import Chi2SVM, LinearSVM, gram
 from idt.errors import ParameterError
 from idt.features import Features
-from idt.flow.threads import mapped
-from idt.vectors import EncodingParams, encode
+from idt.flow.threads import checked_count, mapped
+from idt.vectors import EncodingParams, encode, learn_codebook
 
 Array: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The labels of a video.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        All labels of the model, the best first.
+    scores : tuple of float
+        That of each (see `idt.encoding.model.Model.scores`), in descending order.
+    """
+
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+
+
+def train(dataset: Dataset, videos: Sequence[Features], params: EncodingParams | None = None, *,
+          threads: int = 1) -> Model:
+    """Learn a codebook and a classifier from all clips of a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of one with official splits, `idt.datasets.training_side` leaves the clips out that it is tested with.
+    videos : sequence of Features
+        The trajectories of each of its clips, in its order (see `idt.dataset_features.features_of`).
+    params : EncodingParams, optional
+    threads : int
+        Channels that are learnt, or clips that are encoded, at a time; it does not change the result.
+
+    Returns
+    -------
+    Model
+        It labels new videos, alone (`predict`) or many (`idt.batch.predict_videos`).
+
+    Raises
+    ------
+    ParameterError
+        There are not as many videos as clips, or clips of one class only; it is not known how all videos were extracted
+        alike, so that new ones could not be; a channel is missing, or there are too few descriptors.
+    """
+    params, threads = params or EncodingParams(), checked_count("threads", threads)
+    check_number(dataset, videos)
+    labels = [item.label for item in dataset.items]
+    if len(set(labels)) < 2:
+        raise ParameterError(f"{dataset.name} has clips of one class only, {labels[0]}: a classifier needs at least "
+                             "two classes.")
+    codebook = learn_codebook(videos, params, threads=threads)
+    if codebook.meta["extraction"] is None:
+        raise ParameterError(f"{dataset.name}: its features were not all extracted in the same known way, so that those"
+                             " of new videos would not be like them: extract all of its videos with idt extract and the"
+                             " same parameters.")
+    vectors = encode_all(videos, codebook, threads=threads)
+    meta = {"dataset": dataset.name, "clips": len(labels), "classes": len(set(labels))}
+    return Model(codebook, _fitted(new_machine(params), list(vectors.values()), labels), meta)
+
+
+def _fitted(machine: LinearSVM | Chi2SVM, channels: list[Array], labels: list[str]) -> LinearSVM | Chi2SVM:
+    """Return the machine, learnt from the vectors of each channel; of a kernel machine with its support vectors."""
+    if isinstance(machine, LinearSVM):
+        # As `fit` does it for all channels side by side, but without a second copy of what may be gigabytes.
+        machine.fit_gram(np.sum([gram(rows) for rows in channels], axis=0), labels)
+        with one_thread():
+            machine.coef_ = np.hstack([machine.dual_coef_.astype(np.float32) @ rows for rows in channels])
+        return machine
+    machine.fit(channels, labels)
+    used = machine.dual_coef_.any(axis=0)
+    machine.dual_coef_ = np.ascontiguousarray(machine.dual_coef_[:, used])
+    machine.channels_ = [rows[used] for rows in machine.channels_]
+    return machine
+
+
+def predict(features: Features, model: Model, *, threads: int = 1) -> Prediction:
+    """Return the labels of a video from its trajectories, the best first.
+
+    Parameters
+    ----------
+    features : Features
+        Extracted with the parameters in ``model.codebook.meta["extraction"]``. Without a trajectory the vectors are
+        zero, and the labels tell nothing of the video.
+    model : Model
+    threads : int
+        Channels that are encoded at a time; it does not change the result.
+
+    Raises
+    ------
+    ParameterError
+        The features lack a channel, a descriptor has another length than those that were learnt from, or is NaN or
+        infinite (the row is named).
+    """
+    scores = model.scores(encode(features, model.codebook, threads=threads).channels)[0]
+    best = np.argsort(-scores, kind="stable")
+    return Prediction(tuple(model.labels[n] for n in best), tuple(scores[best].tolist()))
 
 
 def labels_of(dataset: Dataset) -> Array:

@@ -229,6 +229,31 @@ def splits(dataset: Dataset, scheme: Scheme, *, folds: int = 5, test_share: floa
     return found
 
 
+def training_side(dataset: Dataset, split: str) -> Dataset:
+    """Return the clips that an official split trains with, and their classes, as a dataset of its own.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    split : str
+        One of `Dataset.official`.
+
+    Raises
+    ------
+    ParameterError
+        There is no such split, or it cannot be used (see `splits`).
+    """
+    if split not in dataset.official:
+        raise ParameterError(f"split is {split!r}: " + (
+            f"it must be one of the official splits of {dataset.name}, {', '.join(dataset.official)}."
+            if dataset.official else f"{dataset.name} has no official split."))
+    side = splits(dataset, "official")[dataset.official.index(split)]
+    items = tuple(dataset.items[n] for n in side.train)
+    labels = {item.label for item in items}
+    return replace(dataset, items=items, classes=tuple(label for label in dataset.classes if label in labels),
+                   name=f"{dataset.name}, training side of {split}")
+
+
 # Splits
 
 
