@@ -104,6 +104,13 @@ class Reporter:
             if failed and done + skipped + failed > _SCREEN:  # what was said of them has scrolled away
                 self._say("failed:\n" + "\n".join(f"  {outcome.job.source}" for outcome in summary.failed))
 
+    def print(self, line: str) -> None:
+        """Print a result on stdout; on a terminal it appears above the bar."""
+        if self._bar is not None and sys.stdout.isatty():
+            self._say(line)
+        else:
+            print(line, flush=True)
+
     def _say(self, line: str) -> None:
         if self._bar is None:
             print(line, file=sys.stderr)
@@ -157,4 +164,5 @@ def _bar() -> Bar:
 
     return Progress(TextColumn("{task.description}", markup=False), BarColumn(bar_width=20),
                     TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn(), TextColumn("{task.fields[rate]}"),
-                    console=Console(stderr=True), transient=True, speed_estimate_period=60)
+                    console=Console(stderr=True), transient=True, speed_estimate_period=60,
+                    redirect_stdout=False)
