@@ -33,7 +33,8 @@ _ENCODERS: dict[str, tuple[type[BagEncoder], type[Any]]] = {
 _LEARNT = {PCA: ("mean_", "components_", "scale_"), KMeans: ("centres_",),
            DiagonalGMM: ("weights_", "means_", "variances_")}
 _MACHINES: dict[str, type[Machine]] = {"linear": LinearSVM, "chi2": Chi2SVM}
-_KINDS = {"codebook": ("a codebook", "idt fit"), "model": ("a model", "idt train")}  # in words, and who writes them
+_KINDS = {"codebook": ("a codebook", "idt fit"), "model": ("a model", "idt train"),
+          "vectors": ("a file of vectors", "idt encode")}  # in words, and who writes them
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,7 @@ class Codebook:
 
     def save(self, file: BinaryIO) -> None:
         """Write the codebook into a binary file that is open; the same codebook gives the same bytes."""
-        _write(file, "codebook", *_described(self))
+        write_file(file, "codebook", *_described(self))
 
     @classmethod
     def load(cls, path: Source) -> Codebook:
@@ -123,7 +124,7 @@ class Codebook:
         FormatError
             The file cannot be read, holds something else, is of another format version, or does not fit together.
         """
-        return _read(path, "codebook", _codebook)
+        return read_file(path, "codebook", _codebook)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,8 +188,9 @@ class Model:
             arrays |= {"machine.dual_coef": self.machine.dual_coef_, "machine.scales": self.machine.scales_}
             arrays |= {f"machine.vectors.{name}": rows
                        for name, rows in zip(self.codebook.channels, self.machine.channels_, strict=True)}
-        _write(file, "model", {"codebook": described, "machine": {"kind": kind, "params": self.machine.get_params()},
-                               "labels": self.labels, "meta": self.meta}, arrays)
+        machine = {"kind": kind, "params": self.machine.get_params()}
+        write_file(file, "model", {"codebook": described, "machine": machine, "labels": self.labels, "meta": self.meta},
+                   arrays)
 
     @classmethod
     def load(cls, path: Source) -> Model:
@@ -199,18 +201,19 @@ class Model:
         FormatError
             The file cannot be read, holds something else, is of another format version, or does not fit together.
         """
-        return _read(path, "model", _model)
+        return read_file(path, "model", _model)
 
 
 # Files
 
 
-def _write(file: BinaryIO, kind: str, described: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+def write_file(file: BinaryIO, kind: str, described: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Write a description (JSON types) and arrays into a binary file that is open; see `read_file`."""
     meta = {"kind": kind, "format": FORMAT, **described}
     np.savez(file, allow_pickle=False, meta=np.array(json.dumps(meta)), **arrays)
 
 
-def _read(path: Source, kind: str, build: Callable[[dict[str, Any], Mapping[str, Array]], T]) -> T:
+def read_file(path: Source, kind: str, build: Callable[[dict[str, Any], Mapping[str, Array]], T]) -> T:
     """Return what is built of the description and the arrays in a file of this kind; all errors are FormatError."""
     name = os.fspath(path)
     called, writer = _KINDS[kind]

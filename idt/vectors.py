@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -13,7 +17,7 @@ from idt.encoding.bags import LazyBag, one_thread
 from idt.encoding.bow import BagOfWords
 from idt.encoding.codebook import DiagonalGMM, KMeans, sample
 from idt.encoding.fisher import FisherVector
-from idt.encoding.model import Channel, Codebook
+from idt.encoding.model import FORMAT, Channel, Codebook, read_file, write_file
 from idt.encoding.norms import Normalise, root_sift
 from idt.encoding.pca import PCA
 from idt.encoding.pyramid import Pyramid
@@ -21,9 +25,11 @@ from idt.encoding.vlad import VLAD
 from idt.errors import ParameterError
 from idt.features import Features
 from idt.flow.threads import checked_count, mapped
+from idt.output import replacing
 from idt.params import DESCRIPTORS, Descriptor, Parameters, choice, number
 
 Array: TypeAlias = NDArray[Any]
+Source: TypeAlias = str | os.PathLike[str]
 
 Encoder = Literal["fisher", "vlad", "bow"]
 Norm = Literal["power-l2", "l2", "l1", "none"]
@@ -74,7 +80,12 @@ class Vectors:
         Trajectories in each; the vectors of a window without any are zero.
     channels : dict of str to ndarray, shape (windows, size), float32
     meta : dict
-        What made them (JSON types).
+        What made them (JSON types), see `made_by`.
+
+    Raises
+    ------
+    ParameterError
+        An array has another shape or type.
     """
 
     start: Array
@@ -83,12 +94,75 @@ class Vectors:
     channels: dict[str, NDArray[np.float32]]
     meta: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        windows = np.shape(self.count)[:1]
+        for name, kind in _TYPES.items():
+            _check(name, getattr(self, name), kind, (*windows,))
+        for name, values in self.channels.items():
+            _check(name, values, np.float32, (*windows, None))
+
     def __len__(self) -> int:
         return len(self.count)
+
+    def save(self, path: Source) -> None:
+        """Write a file of vectors (``.npz``), which NumPy opens: the arrays, the channels by name, and ``meta`` (JSON).
+
+        The folder is made if missing; the same vectors give the same bytes.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written; nothing remains then.
+        """
+        arrays = {name: getattr(self, name) for name in _TYPES} | self.channels
+        with replacing(path) as file:
+            write_file(file, "vectors", {**self.meta, "kind": "vectors", "format": FORMAT}, arrays)
+
+    @classmethod
+    def load(cls, path: Source) -> Vectors:
+        """Read a file of vectors.
+
+        Raises
+        ------
+        FormatError
+            The file cannot be read, holds something else, is of another format version, or does not fit together.
+        """
+        return read_file(path, "vectors", _vectors)
+
+
+_TYPES: dict[str, type] = {"start": np.int32, "end": np.int32, "count": np.int64}
+_META: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("package", "codebook", "features", "reason", "key"), (str, type(None))),
+    **dict.fromkeys(("window", "stride", "rows"), (int, type(None))), "video": (dict, type(None))}
+
+
+def _vectors(meta: dict[str, Any], arrays: Mapping[str, Array]) -> Vectors:
+    """Return the vectors in a file."""
+    for name, kinds in _META.items():
+        if not isinstance(meta.get(name), kinds) or isinstance(meta.get(name), bool):
+            raise ValueError(f"{name} in its meta is {meta.get(name)!r}")
+    channels = {name: values for name, values in arrays.items() if name not in ("meta", *_TYPES)}
+    for name, values in channels.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ValueError(f"{name} has a number that is NaN or infinite")
+    return Vectors(**{name: arrays[name] for name in _TYPES}, channels=channels, meta=meta)
+
+
+def _check(name: str, array: Any, kind: type, shape: tuple[int | None, ...]) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != kind or array.ndim != len(shape) or any(
+            want not in (None, n) for want, n in zip(shape, array.shape, strict=True)):
+        what = f"the shape {array.shape} and type {array.dtype}" if isinstance(array, np.ndarray) else \
+            f"the type {type(array).__name__}"
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ParameterError(f"{name} has {what}: it must be an array ({wanted}) of {np.dtype(kind)}.")
 
 
 def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = None, *, threads: int = 1) -> Codebook:
     """Return PCA and codebook of every channel, learnt from a sample of the descriptors of the videos.
+
+    The meta of the codebook tells the number of `videos` and of `descriptors` of each channel that it was learnt from,
+    `params`, and `extraction`: the parameters that all videos were extracted with, or None where they differ or are
+    unknown (a text).
 
     Parameters
     ----------
@@ -118,7 +192,10 @@ def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = N
     names: tuple[str, ...] = params.channels
     with one_thread():  # around all threads: the limit is that of the process
         channels = dict(zip(names, mapped(learn, iter(names), threads), strict=True))
-    return Codebook(channels, {"params": params.to_dict(), "videos": len(videos)})
+    first, *others = map(_extraction, videos)
+    return Codebook(channels, {"params": params.to_dict(), "videos": len(videos),
+                               "descriptors": sum(min(count, len(video)) for video in videos),
+                               "extraction": first if all(other == first for other in others) else None})
 
 
 def _encoder(params: EncodingParams) -> Any:
@@ -127,7 +204,26 @@ def _encoder(params: EncodingParams) -> Any:
     return (VLAD if params.encoder == "vlad" else BagOfWords)(KMeans(params.words, seed=params.seed))
 
 
-def encode(video: Features, codebook: Codebook, *, window: int | None = None, stride: int | None = None) -> Vectors:
+def _extraction(video: Features) -> dict[str, Any] | None:
+    """Return the parameters that a video was extracted with; a text does not tell them."""
+    return None if video.meta.get("origin") == "text" else video.meta.get("params")
+
+
+def other_parameters(video: Features, codebook: Codebook) -> list[str]:
+    """Return in words where the extraction of a video differs from that of the videos the codebook was learnt from.
+
+    Empty where either is unknown. Which frames were processed, which descriptors were stored and in what type does not
+    count: it leaves those that are stored the same.
+    """
+    mine, learnt = _extraction(video), codebook.meta.get("extraction")
+    if not mine or not isinstance(learnt, dict):
+        return []
+    return [f"{name} {mine.get(name)} instead of {learnt.get(name)}" for name in {**learnt, **mine}
+            if name not in ("start", "end", "descriptors", "dtype") and mine.get(name) != learnt.get(name)]
+
+
+def encode(video: Features, codebook: Codebook, *, window: int | None = None, stride: int | None = None,
+           threads: int = 1) -> Vectors:
     """Return the vectors of a video, or of windows of it.
 
     A trajectory is in a window when its middle is, so that windows side by side share none and lose none. The cells of
@@ -142,6 +238,8 @@ def encode(video: Features, codebook: Codebook, *, window: int | None = None, st
     stride : int, optional
         Frames from the start of a window to the start of the next; default: `window`. Windows begin at the first
         processed frame, and the last is the first that reaches the end of the video, where it is cut off.
+    threads : int
+        Channels that are encoded at a time; it does not change the result.
 
     Returns
     -------
@@ -151,26 +249,75 @@ def encode(video: Features, codebook: Codebook, *, window: int | None = None, st
     ------
     ParameterError
         The video lacks a channel, a descriptor has another length than those that were learnt from, or is NaN or
-        infinite (the row is named); `window` or `stride` is not an integer from 1, or `stride` goes without `window`.
+        infinite (the row is named); an argument is not an integer from 1, or `stride` goes without `window`.
     """
-    if stride is not None and window is None:
-        raise ParameterError(f"stride is {stride}, but there is no window: give the frames of a window, too.")
+    window, stride = checked_window(window, stride)
+    threads = checked_count("threads", threads)
     spans = [_span(video)]
-    parts: Iterable[tuple[Array | None, Array]] = [(None, video.position)]
-    if window is not None:
-        window = checked_count("window", window)
-        spans = _windows(spans[0], window, checked_count("stride", window if stride is None else stride))
-        parts = _parts(video, spans)
+    parts: list[Array | None] = [None]
+    if window is not None and stride is not None:
+        spans = _windows(spans[0], window, stride)
+        middle = video.frame - duration(video) / 2
+        order = np.argsort(middle, kind="stable")
+        bounds = np.searchsorted(middle, [(start, end + 1) for start, end in spans], sorter=order)
+        parts = [order[low:high] for low, high in bounds]
+
+    def position(rows: Array | None, start: int, end: int) -> Array:
+        if rows is None:
+            return video.position
+        of_rows = video.position[rows]
+        of_rows[:, 2] = (middle[rows] - start) / (end + 1 - start)
+        return of_rows
+
+    def made(name: str) -> NDArray[np.float32]:
+        channel, bag = codebook.channels[name], bags[name]
+        return np.stack([channel.encode(LazyBag(bag, rows=rows), channel.pyramid and position(rows, *span))
+                         for rows, span in zip(parts, spans, strict=True)])
+
     bags = {name: _bag(video, name) for name in codebook.channels}
-    vectors: dict[str, list[NDArray[np.float32]]] = {name: [] for name in bags}
-    count = []
-    for rows, position in parts:
-        for name, channel in codebook.channels.items():
-            vectors[name].append(channel.encode(LazyBag(bags[name], rows=rows), position))
-        count.append(len(position))
+    with one_thread():  # around all threads: the limit is that of the process
+        channels = dict(zip(bags, mapped(made, iter(bags), threads), strict=True))
     start, end = np.array(spans, np.int32).T
-    return Vectors(start=start, end=end, count=np.array(count, np.int64),
-                   channels={name: np.stack(found) for name, found in vectors.items()})
+    count = np.array([len(video) if rows is None else len(rows) for rows in parts], np.int64)
+    return Vectors(start=start, end=end, count=count, channels=channels)
+
+
+def checked_window(window: int | None, stride: int | None) -> tuple[int | None, int | None]:
+    """Return the frames of a window and from one to the next, both None for a whole video; see `encode`."""
+    if window is None:
+        if stride is not None:
+            raise ParameterError(f"stride is {stride}, but there is no window: give the frames of a window, too.")
+        return None, None
+    window = checked_count("window", window)
+    return window, window if stride is None else checked_count("stride", stride)
+
+
+def made_by(video: Features, codebook: str, *, window: int | None = None, stride: int | None = None) -> dict[str, Any]:
+    """Return the meta of the file of the vectors of a video.
+
+    Parameters
+    ----------
+    video : Features
+    codebook : str
+        SHA-256 of the file of the codebook.
+    window, stride : int, optional
+        As for `encode`.
+
+    Returns
+    -------
+    dict
+        package, codebook, window, stride; ``features``, the key of the features, or the SHA-256 of their file when
+        they have none; video, rows and reason of the features; ``key``, one hash of all that decides the numbers.
+    """
+    from idt import __version__
+    from idt.batch import digest
+
+    window, stride = checked_window(window, stride)
+    features = video.meta.get("key") or digest(video.path)
+    decisive = {"codebook": codebook, "window": window, "stride": stride, "features": features, "format": FORMAT}
+    return {"package": __version__, "codebook": codebook, "window": window, "stride": stride, "features": features,
+            "video": video.meta.get("video"), "rows": len(video), "reason": video.meta.get("reason"),
+            "key": hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()}
 
 
 def called(video: Features) -> str:
@@ -186,11 +333,29 @@ def duration(video: Features) -> float:
 
 
 def _bag(video: Features, channel: str) -> LazyBag:
-    bag: Array | None = getattr(video, channel)
+    bag: Array | None = getattr(video, channel, None)
     if bag is None:
         raise ParameterError(f"{called(video)}: its features have no {channel}: extract with it, or leave it out of "
                              "channels.")
-    return LazyBag(bag, name=f"{channel} of {called(video)}")
+    return LazyBag(bag, *_releasing(bag), name=f"{channel} of {called(video)}")
+
+
+def _releasing(bag: Any) -> list[Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
+    """Return a step that changes nothing but lets go of the pages of a mapped features file that have been read.
+
+    They would count to the memory of the process until the system needs it for something else.
+    """
+    while isinstance(bag, np.ndarray):
+        bag = bag.base
+    if not isinstance(bag, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
+        return []
+    view = bag
+
+    def release(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        view.madvise(mmap.MADV_DONTNEED)
+        return rows
+
+    return [release]
 
 
 def _span(video: Features) -> tuple[int, int]:
@@ -205,15 +370,3 @@ def _windows(span: tuple[int, int], window: int, stride: int) -> list[tuple[int,
     first, last = span
     count = 1 + max(0, -(-(last + 1 - first - window) // stride))
     return [(start, min(start + window - 1, last)) for start in range(first, first + count * stride, stride)]
-
-
-def _parts(video: Features, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[Array, Array]]:
-    """Yield the rows of the trajectories in each window, and their positions with t as a share of the window."""
-    middle = video.frame - duration(video) / 2
-    order = np.argsort(middle, kind="stable")
-    bounds = np.searchsorted(middle, [(start, end + 1) for start, end in spans], sorter=order)
-    for (start, end), (low, high) in zip(spans, bounds, strict=True):
-        rows = order[low:high]
-        position = video.position[rows]
-        position[:, 2] = (middle[rows] - start) / (end + 1 - start)
-        yield rows, position

@@ -92,7 +92,8 @@ def test_nothing_is_learnt_from_test_clips(made):
 def test_the_codebook_tells_what_it_was_learnt_from(made):
     _, videos = made
     codebook = learn_codebook(videos[:3], SMALL)
-    assert codebook.meta == {"params": SMALL.to_dict(), "videos": 3}
+    assert codebook.meta == {"params": SMALL.to_dict(), "videos": 3, "descriptors": 180,
+                             "extraction": Params().to_dict()}
     vectors = encode(videos[5], codebook).channels
     assert {name: v.shape for name, v in vectors.items()} == {"hog": (1, 2 * 4 * 48), "mbhx": (1, 2 * 4 * 48)}
     again = encode(videos[5], learn_codebook(videos[:3], SMALL, threads=2)).channels
