@@ -188,6 +188,19 @@ def extract_videos(inputs: Paths | Iterable[Paths], output: Paths, params: Param
     return _run_into(output, jobs, work, done, progress, report)
 
 
+def extract_jobs(jobs: Sequence[Job], output: Paths, params: Params, done: Callable[[Job], bool], *, threads: int = 1,
+                 progress: Callable[[Progress], None] | None = None,
+                 report: Callable[[Outcome], None] | None = None) -> Summary:
+    """Extract the features of the jobs that are not `done`, whose files all lie in the folder `output` or below.
+
+    What `extract_videos` is for videos that are known one by one; see there.
+    """
+    def work(job: Job, advance: Callable[..., None]) -> dict[str, Any]:
+        return _extract(job, params, advance, threads)
+
+    return _run_into(output, jobs, work, done, progress, report)
+
+
 def flow_videos(inputs: Paths | Iterable[Paths], output: Paths, params: FlowParams | None = None, *,
                 device: str = "cpu", threads: int = 1, force: bool = False, verify: bool = False,
                 progress: Callable[[Progress], None] | None = None,

@@ -1,49 +1,122 @@
-"""The features of the clips of a dataset: where they lie, and which trajectories belong to a segment of a video."""
+"""The features of the clips of a dataset: where they lie, how those that are missing come about, and segments."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import resource
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
+from idt.batch import Job, Outcome, Progress, extract_jobs, is_current
 from idt.datasets import Dataset, Item
-from idt.errors import FormatError, ParameterError
+from idt.errors import FormatError, ParameterError, VideoError
 from idt.features import Features
+from idt.params import Descriptor, Params
 from idt.vectors import duration
 
 Paths: TypeAlias = str | os.PathLike[str]
 
+_NAMED = 5  # videos that a message names
+_SPARE = 256  # files that are open beside features
+
+
+def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descriptor] = (), threads: int = 1,
+                progress: Callable[[Progress], None] | None = None,
+                report: Callable[[Outcome], None] | None = None) -> list[Features]:
+    """Return the trajectories of every clip of a dataset; those that are not in the folder are extracted into it.
+
+    Features of the folder are used as they are when they open, come from this version of the method, and their video is
+    unchanged (its size and time stamp are, or else its content). What is missing is extracted with the parameters that
+    they have in common; to choose others, extract the dataset first. Boxes and homographies that an extraction was
+    given are none of its parameters.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    folder : path
+        See `features_paths`.
+    channels : sequence of str, optional
+        Descriptors that must be there.
+    threads : int
+        Threads inside one video.
+    progress, report : callable, optional
+        As for `idt.batch.extract_videos`; videos whose features are used are skipped.
+
+    Returns
+    -------
+    list of Features
+        In the order of the clips, see `rows_of`.
+
+    Raises
+    ------
+    ParameterError
+        Features in the folder differ in their parameters (two files and the fields are named), or lack a channel; both
+        before any work. The clip is a segment, but its features do not tell times.
+    VideoError
+        Videos cannot be extracted; the first are named, all others are done.
+    OutputError
+        The folder cannot be written.
+    """
+    paths = features_paths(dataset, folder)
+    jobs = {path: Job(item.path, path) for path, item in zip(paths, dataset.items, strict=True)}
+    _allow_open(len(jobs))
+    current: dict[Path, Features] = {}
+    outdated: dict[Path, Features] = {}
+    for path, job in jobs.items():
+        try:
+            features = Features.load(path)
+        except FormatError:
+            continue
+        (current if is_current(job, features) else outdated)[path] = features
+    params = _common_params(current or outdated)
+    for name in channels:
+        if name not in params.descriptors:
+            raise ParameterError(f"{os.fspath(folder)}: its features have no {name}: leave it out of channels, or give "
+                                 "another folder for features with it.")
+
+    summary = extract_jobs(list(jobs.values()), folder, params, lambda job: job.output in current, threads=threads,
+                           progress=progress, report=report)
+    if summary.failed:
+        raise _failure(dataset, summary.failed)
+    opened = {path: current[path] if path in current else Features.load(path) for path in jobs}
+    return [rows_of(opened[path], item) for path, item in zip(paths, dataset.items, strict=True)]
+
 
 def load_features(dataset: Dataset, folder: Paths) -> list[Features]:
-    """Return the trajectories of every clip of a dataset from the folder that `idt extract` wrote.
-
-    The features of the video ``walk/a.avi`` below the dataset's root are in ``walk/a.avi.npz``.
+    """Return the trajectories of every clip of a dataset from the folder that `idt extract` wrote, see `rows_of`.
 
     Raises
     ------
     FormatError
         A file is missing or cannot be used; the message says how many are.
+    ParameterError
+        A clip is a segment, but the features do not tell times.
     """
-    opened: dict[str, Features] = {}
-    missing = []
-    for item in dataset.items:
-        path = features_path(dataset, item, folder)
-        if item.path not in opened:
-            if os.path.exists(path):
-                opened[item.path] = Features.load(path)
-            else:
-                missing.append(path)
+    paths = features_paths(dataset, folder)
+    files = dict.fromkeys(paths)
+    missing = [path for path in files if not path.exists()]
     if missing:
         raise FormatError(f"{missing[0]} is missing{f', and {len(missing) - 1} more' if len(missing) > 1 else ''}: "
                           f"extract the videos first, idt extract {dataset.root} -o {os.fspath(folder)}.")
-    return [rows_of(opened[item.path], item) for item in dataset.items]
+    _allow_open(len(files))
+    opened = {path: Features.load(path) for path in files}
+    return [rows_of(opened[path], item) for path, item in zip(paths, dataset.items, strict=True)]
 
 
-def features_path(dataset: Dataset, item: Item, folder: Paths) -> str:
-    """Return where the features of a clip's video are in the folder of the features of a dataset."""
-    return os.path.join(folder, os.path.relpath(item.path, dataset.root) + ".npz")
+def features_paths(dataset: Dataset, folder: Paths) -> list[Path]:
+    """Return where the features of each clip's video are in the folder of the features of a dataset.
+
+    Those of the video ``walk/a.avi`` below the dataset's root are in ``walk/a.avi.npz``. Where a list names videos
+    outside its root, the folder that holds them all takes the place of the root.
+    """
+    videos = [os.path.abspath(item.path) for item in dataset.items]
+    base = os.path.commonpath([os.path.abspath(dataset.root), *videos])
+    return [Path(folder, os.path.relpath(video, base) + ".npz") for video in videos]
 
 
 def rows_of(features: Features, item: Item) -> Features:
@@ -69,3 +142,42 @@ def rows_of(features: Features, item: Item) -> Features:
     position = np.array(inside.position)
     position[:, 2] = np.clip(((begin[rows] + features.time[rows]) / 2 - start) / (end - start or 1), 0, 0.999)
     return dataclasses.replace(inside, position=position)
+
+
+def _common_params(features: Mapping[Path, Features]) -> Params:
+    """Return the parameters that all features were extracted with; the default ones where there are none."""
+    found: dict[Path, Params] = {}
+    for path, one in features.items():
+        with contextlib.suppress(ParameterError, TypeError):  # those of another version may have other names
+            found[path] = Params.from_dict(one.meta.get("params"))
+    if not found:
+        return Params()
+    first, params = next(iter(found.items()))
+    for path, other in found.items():
+        if other != params:
+            a, b = params.to_dict(), other.to_dict()
+            fields = ", ".join(f"{name} {a[name]} and {b[name]}" for name in a if a[name] != b[name])
+            raise ParameterError(f"{first} and {path} were extracted with different parameters ({fields}): delete the "
+                                 "features of one kind, or give another folder.")
+    return params
+
+
+def _failure(dataset: Dataset, failed: Sequence[Outcome]) -> VideoError:
+    names = [outcome.job.source for outcome in failed]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return VideoError(f"{len(names)} of {len({item.path for item in dataset.items})} videos of {dataset.name} "
+                      f"cannot be extracted: {', '.join(names[:_NAMED])}{more}. Repair them or take them out of the "
+                      f"dataset; all others are done. The first: {failed[0].reason}")
+
+
+def _allow_open(files: int) -> None:
+    """Let this process have so many features files open: as long as the file is mapped, its descriptor is held."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = files + _SPARE
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except (OSError, ValueError) as error:
+        raise ParameterError(f"The features of {files} videos are open at the same time, but this process may not have "
+                             f"{needed} files open: raise the limit (ulimit -n, at most {hard} here).") from error

@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from clips import write_clip
 
 import idt
 import idt.batch
@@ -29,16 +30,6 @@ from synthetic import moving_square, pan
 
 FIELDS = dataclasses.fields(Params)
 IDT = [sys.executable, "-c", "import sys; from idt.cli import main; sys.exit(main())"]
-
-
-def write_clip(path: Path, pictures: np.ndarray) -> Path:
-    """Write grey pictures (T, H, W) as Motion JPEG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, pictures.shape[:0:-1])
-    for picture in pictures:
-        writer.write(cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR))
-    writer.release()
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,223 @@
-"""dataset_features: where the features of clips lie, and the trajectories of segments."""
+"""dataset_features: where the features of clips lie, what is extracted anew, and the trajectories of segments."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+
 import numpy as np
 import pytest
+from clips import write_clip
 from random_features import random_features
 
-from idt.dataset_features import load_features, rows_of
+from idt.batch import extract_videos
+from idt.dataset_features import features_of, features_paths, load_features, rows_of
+from idt.datasets import Dataset, Item, read_dataset
+from idt.errors import FormatError, ParameterError, VideoError
+from idt.features import Features
+from idt.params import Params
+from synthetic import moving_square, pan
+
+QUICK = Params(scales=1, stride=8, length=5, temporal_cells=1, descriptors=("hog", "mbhx"))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder, with four clips of two classes in set/."""
+    monkeypatch.chdir(tmp_path)
+    for n in range(2):
+        write_clip(tmp_path / "set" / "pan" / f"{n}.avi", pan((2.0, 1.0), frames=9, seed=n).frames)
+        write_clip(tmp_path / "set" / "square" / f"{n}.avi", moving_square(frames=9, seed=n).frames)
+    return tmp_path
+
+
+def outcomes_of(folder="features", **options):
+    """Features of the clips of set/, and the states of their videos."""
+    seen = []
+    found = features_of(read_dataset("set"), folder, report=seen.append, **options)
+    return found, {os.path.relpath(o.job.source, "set"): o.state for o in seen}
+
+
+def extract(video, params=QUICK, **options):
+    """Extract one clip of set/ as idt extract set -o features does."""
+    (outcome,) = extract_videos(f"set/{video}", os.path.dirname(f"features/{video}"), params, **options).outcomes
+    assert outcome.state == "done"
+
+
+def change_meta(path, **changes):
+    """Write other values into the meta of a features file; None takes one out."""
+    features = Features.load(path)
+    meta = {name: value for name, value in {**features.meta, **changes}.items() if value is not None}
+    dataclasses.replace(features, meta=meta).save(path)
+
+
+def test_what_is_missing_is_extracted_as_the_rest_was(folder):
+    extract("pan/0.avi")
+    before = (folder / "features/pan/0.avi.npz").stat()
+    found, states = outcomes_of()
+    assert states == {"pan/0.avi": "skipped", "pan/1.avi": "done", "square/0.avi": "done", "square/1.avi": "done"}
+    assert (folder / "features/pan/0.avi.npz").stat() == before
+    assert [f.path for f in found] == [f"features/{v}.npz" for v in states]
+    assert all(f.meta["params"] == QUICK.to_dict() for f in found)
+    assert all(f.hof is None and f.hog.shape[1] == 32 for f in found)
+    assert extract_videos("set", "features", QUICK).count("skipped") == 4  # as idt extract would have done it
+    assert set(outcomes_of()[1].values()) == {"skipped"}
+
+
+def test_an_empty_folder_gets_the_default_parameters(folder):
+    for name in ("pan/1.avi", "square/0.avi", "square/1.avi"):
+        (folder / "set" / name).unlink()
+    write_clip(folder / "set/square/0.avi", pan(frames=3).frames)
+    found, states = outcomes_of("new/features")
+    assert states == {"pan/0.avi": "done", "square/0.avi": "done"}
+    assert [f.meta["params"] for f in found] == [Params().to_dict()] * 2
+    assert [len(f) for f in found] == [0, 0]  # too short
+
+
+def test_damaged_and_outdated_features_are_made_anew(folder):
+    extract_videos("set", "features", QUICK)
+    (folder / "features/pan/0.avi.npz").write_bytes(b"PK\x03\x04 damaged")
+    change_meta("features/pan/1.avi.npz", key="made by another version")
+    write_clip(folder / "set/square/0.avi", pan(frames=10, seed=7).frames)
+    os.utime("set/square/1.avi", ns=(1, 1))  # another time stamp, the same content
+    found, states = outcomes_of()
+    assert states == {"pan/0.avi": "done", "pan/1.avi": "done", "square/0.avi": "done", "square/1.avi": "skipped"}
+    assert all(f.meta["params"] == QUICK.to_dict() for f in found)
+    assert found[2].meta["video"]["decoded_frames"] == 10
+
+
+def test_features_that_are_all_outdated_keep_their_parameters(folder):
+    extract_videos("set", "features", QUICK)
+    for path in folder.glob("features/*/*.npz"):
+        change_meta(path, key="made by another version")
+    found, states = outcomes_of()
+    assert set(states.values()) == {"done"}
+    assert all(f.meta["params"] == QUICK.to_dict() for f in found)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("params", None), ("params", 3), ("params", {"stride": []}), ("params", {"strides": 8}), ("inputs", "none"),
+    ("video", []), ("video", None), ("key", None), ("key", {})])
+def test_meta_of_the_wrong_kind_is_no_meta(folder, name, value):
+    extract_videos("set", "features", QUICK)
+    path = folder / "features/pan/0.avi.npz"
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    meta = json.loads(str(np.load(path)["meta"]))
+    meta[name] = value
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            with archive.open(member, "w") as file:
+                if member == "meta.npy":
+                    np.save(file, np.array(json.dumps(meta)))
+                else:
+                    file.write(content)
+    found, states = outcomes_of()
+    assert states["pan/0.avi"] == "done"
+    assert [f.meta["params"] for f in found] == [QUICK.to_dict()] * 4
+
+
+def test_side_inputs_of_an_earlier_extraction_do_not_count(folder):
+    (folder / "boxes").mkdir()
+    (folder / "boxes/0.avi.txt").write_text("".join(f"{n} 10 10 40 40 1\n" for n in range(9)))
+    extract("pan/0.avi", boxes="boxes")
+    extract("pan/1.avi")
+    found, states = outcomes_of()
+    assert [states["pan/0.avi"], states["pan/1.avi"]] == ["skipped", "skipped"]
+    assert found[0].meta["inputs"]["boxes"]
+    assert not found[1].meta["inputs"]["boxes"]
+
+
+def test_features_of_different_parameters_are_refused_before_any_work(folder):
+    extract("pan/0.avi")
+    extract("square/1.avi", dataclasses.replace(QUICK, stride=6, camera=False))
+    with pytest.raises(ParameterError) as error:
+        features_of(read_dataset("set"), "features")
+    assert str(error.value) == (
+        "features/pan/0.avi.npz and features/square/1.avi.npz were extracted with different parameters (stride 8 and "
+        "6, camera True and False): delete the features of one kind, or give another folder.")
+    assert len(list(folder.glob("features/*/*"))) == 2
+
+
+def test_a_channel_that_the_features_lack_is_told_before_any_work(folder):
+    extract("pan/0.avi")
+    with pytest.raises(ParameterError, match=r"^features: its features have no hof: leave it out of channels, or give"):
+        features_of(read_dataset("set"), "features", channels=("hog", "hof"))
+    assert len(list(folder.glob("features/*/*"))) == 1
+
+
+def test_a_video_that_fails_costs_the_others_nothing(folder):
+    extract("pan/1.avi")
+    (folder / "set/pan/0.avi").write_bytes(b"no video" * 100)
+    (folder / "set/square/0.avi").write_bytes(b"")
+    with pytest.raises(VideoError) as error:
+        outcomes_of()
+    assert re.fullmatch(r"2 of 4 videos of set cannot be extracted: set/pan/0\.avi, set/square/0\.avi\. Repair them or "
+                        r"take them out of the dataset; all others are done\. The first: set/pan/0\.avi.*",
+                        str(error.value))
+    assert sorted(p.name for p in folder.glob("features/*/*")) == ["1.avi.npz", "1.avi.npz"]
+
+
+def test_many_failures_are_counted_not_listed(folder):
+    for n in range(7):
+        (folder / f"set/pan/{n}.avi").write_bytes(b"no video")
+    with pytest.raises(VideoError, match=r"^7 of 9 videos of set cannot be .*set/pan/4\.avi and 2 more\. Repair"):
+        outcomes_of()
+
+
+def test_segments_of_one_video_share_its_extraction(folder):
+    write_clip(folder / "long.avi", moving_square(frames=40).frames)
+    (folder / "list.csv").write_text("path,label,start,end\nlong.avi,a,0,0.8\n./long.avi,b,0.8,\n")
+    seen = []
+    a, b = features_of(read_dataset("list.csv"), "features", report=seen.append)
+    assert [os.fspath(o.job.output) for o in seen] == ["features/long.avi.npz"]
+    assert len(a)
+    assert len(b)
+    assert a.frame.max() <= 20
+    assert b.frame.min() >= 20 + 15
+
+
+def test_videos_outside_the_root_have_their_features_in_the_folder_all_the_same(tmp_path):
+    items = tuple(Item(f"{tmp_path}/{name}", "a") for name in ("x/1/a.avi", "x/2/a.avi", "lists/b.avi"))
+    inside = Dataset(items[:2], ("a",), "d", "csv", f"{tmp_path}/x")
+    assert [os.fspath(p) for p in features_paths(inside, "f")] == ["f/1/a.avi.npz", "f/2/a.avi.npz"]
+    outside = Dataset(items, ("a",), "d", "csv", f"{tmp_path}/lists")
+    assert [os.fspath(p) for p in features_paths(outside, "f")] == ["f/x/1/a.avi.npz", "f/x/2/a.avi.npz",
+                                                                    "f/lists/b.avi.npz"]
+
+
+_MANY = """
+import resource, sys
+from idt.dataset_features import load_features
 from idt.datasets import Dataset, Item
-from idt.errors import FormatError, ParameterError
+hard = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_NOFILE, (30, hard))
+items = tuple(Item(f"{n}.avi", "a") for n in range(60))
+try:
+    found = load_features(Dataset(items, ("a",), "many", "csv", "."), sys.argv[1])
+    print(len(found), sum(map(len, found)))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_more_features_than_a_process_may_open_by_default(tmp_path):
+    features = random_features(3)
+    for n in range(60):
+        features.save(tmp_path / f"{n}.avi.npz")
+
+    def run(hard):
+        return subprocess.run([sys.executable, "-c", _MANY, os.fspath(tmp_path), str(hard)], capture_output=True,
+                              text=True, timeout=120, check=True).stdout.strip()
+
+    assert run(1000) == "60 180"
+    assert run(40) == ("ParameterError The features of 60 videos are open at the same time, but this process may not "
+                       "have 316 files open: raise the limit (ulimit -n, at most 40 here).")
 
 
 def test_segments_hold_the_trajectories_that_lie_within():
