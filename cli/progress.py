@@ -94,13 +94,13 @@ class Reporter:
 
         return kernels_cached()
 
-    def summary(self, summary: Summary, output: Path) -> None:
-        """Print how many videos are done, unless the one that failed has been reported."""
+    def summary(self, summary: Summary, output: Path | None) -> None:
+        """Print how many videos are done and where, unless the one that failed has been reported."""
         done, skipped, failed = (summary.count(state) for state in ("done", "skipped", "failed"))
         if not self._common.quiet and (done, skipped, failed) != (0, 0, 1):
             parts = [f"{done} done"] + ([f"{skipped} skipped (done before)"] if skipped else [])
             parts += [f"{failed} failed"] if failed else []
-            self._say(f"{', '.join(parts)}; the files are in {output}")
+            self._say(", ".join(parts) + (f"; the files are in {output}" if output is not None else ""))
             if failed and done + skipped + failed > _SCREEN:  # what was said of them has scrolled away
                 self._say("failed:\n" + "\n".join(f"  {outcome.job.source}" for outcome in summary.failed))
 

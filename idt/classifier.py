@@ -64,17 +64,15 @@ def train(dataset: Dataset, videos: Sequence[Features], params: EncodingParams |
     """
     params, threads = params or EncodingParams(), checked_count("threads", threads)
     check_number(dataset, videos)
+    check_classes(dataset)
     labels = [item.label for item in dataset.items]
-    if len(set(labels)) < 2:
-        raise ParameterError(f"{dataset.name} has clips of one class only, {labels[0]}: a classifier needs at least "
-                             "two classes.")
     codebook = learn_codebook(videos, params, threads=threads)
     if codebook.meta["extraction"] is None:
         raise ParameterError(f"{dataset.name}: its features were not all extracted in the same known way, so that those"
                              " of new videos would not be like them: extract all of its videos with idt extract and the"
                              " same parameters.")
     vectors = encode_all(videos, codebook, threads=threads)
-    meta = {"dataset": dataset.name, "clips": len(labels), "classes": len(set(labels))}
+    meta = {"dataset": dataset.name, "clips": len(labels), "classes": len(dataset.classes)}
     return Model(codebook, _fitted(new_machine(params), list(vectors.values()), labels), meta)
 
 
@@ -126,6 +124,13 @@ def check_number(dataset: Dataset, videos: Sequence[Features]) -> None:
     if len(videos) != len(dataset.items):
         raise ParameterError(f"There are features of {len(videos)} videos for the {len(dataset.items)} clips of "
                              f"{dataset.name}: give those of every clip, in order.")
+
+
+def check_classes(dataset: Dataset) -> None:
+    """Raise `ParameterError` unless there are clips of two classes at least."""
+    if len(dataset.classes) < 2:
+        raise ParameterError(f"{dataset.name} has clips of one class only, {dataset.classes[0]}: a classifier needs at "
+                             "least two classes.")
 
 
 def new_machine(params: EncodingParams) -> LinearSVM | Chi2SVM:

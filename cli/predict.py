@@ -1,0 +1,90 @@
+"""idt predict: videos to labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from idt.cli.options import Common, Threads, usable_cores
+from idt.cli.progress import Reporter
+from idt.errors import ParameterError
+
+if TYPE_CHECKING:
+    from idt.batch import Outcome
+
+
+def _some(_type: Any, value: int) -> None:
+    if value < 1:
+        raise ParameterError(f"top is {value}: it must be at least 1.")
+
+
+def predict(
+    model: Annotated[Path, Parameter(name="MODEL", negative=())],
+    inputs: Annotated[list[str], Parameter(name="VIDEO", negative=())], /, *,
+    top: Annotated[int, Parameter(metavar="N", negative=(), validator=_some)] = 3,
+    as_json: Annotated[bool, Parameter(name="--json", negative=(), show_default=False)] = False,
+    features: Annotated[Path | None, Parameter(metavar="DIR", negative=(), show_default=False)] = None,
+    threads: Threads = None,
+    common: Annotated[Common, Parameter(name="*")] = Common(),
+) -> int:
+    """Label videos: one line for each, with its best labels and their scores.
+
+    A score above 0 says that the video rather has the label than not; only the scores of one video are compared with
+    each other. Videos are done in order, and one that fails is reported and passed over.
+
+    Parameters
+    ----------
+    model
+        File that idt train wrote.
+    inputs
+        Video files; folders (one that directly holds images is one video, any other is searched for videos); "globs";
+        @list.txt, a file with one of these a line.
+    top
+        Labels that are shown of each video.
+    as_json
+        Print a JSON object with all labels for each video instead.
+    features
+        Folder of the features of the videos, as idt extract writes them; those that are missing or out of date are
+        extracted into it. Without it features are not kept.
+    """
+    from idt.batch import predict_videos, sources_of
+    from idt.encoding.model import Model
+
+    loaded = Model.load(model)
+    width = max(len(_printable(source)) for source, _ in sources_of(inputs))
+    with _Reporter(common, None if as_json else top, width) as reporter:
+        summary = predict_videos(inputs, loaded, features=features, threads=threads or usable_cores(),
+                                 progress=reporter.progress, report=reporter.report)
+    if summary.failed:
+        reporter.summary(summary, features)
+    return 1 if summary.failed else 0
+
+
+class _Reporter(Reporter):
+    """Prints the labels of a video when they are known: the best `top` after its name, or all as JSON."""
+
+    def __init__(self, common: Common, top: int | None, width: int) -> None:
+        super().__init__(common)
+        self._top, self._width = top, width
+
+    def report(self, outcome: Outcome) -> None:
+        if outcome.meta is None:
+            super().report(outcome)
+        elif self._top is None:
+            self.print(json.dumps({
+                "video": outcome.job.source, "trajectories": outcome.meta["rows"], "reason": outcome.meta["reason"],
+                "labels": [{"label": label, "score": score} for label, score in outcome.meta["ranking"]]}))
+        else:
+            ranking = outcome.meta["ranking"]
+            label_width = max(len(label) for label, _ in ranking)
+            best = "   ".join(f"{_printable(label):{label_width}} {score:5.2f}" for label, score in ranking[:self._top])
+            note = "" if outcome.meta["rows"] else f"   (no trajectories: {outcome.meta['reason']})"
+            self.print(f"{_printable(outcome.job.source):{self._width}}   {best}{note}")
+
+
+def _printable(text: str) -> str:
+    """Return a name, which need not be Unicode where files have names of bytes, as any terminal or pipe takes it."""
+    return text.encode(errors="backslashreplace").decode()
