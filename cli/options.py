@@ -111,7 +111,17 @@ def read_labelled(path: Path, given: Labelled) -> tuple[Dataset, Path]:
     dataset = read_dataset(path, layout=given.layout, videos=given.videos)  # type: ignore[arg-type]  # it checks it
     for note in dataset.notes:
         logging.getLogger("idt").warning("%s", note)
-    return dataset, given.features or Path(f"{dataset.name}-features")
+    folder = given.features or Path(f"{dataset.name}-features")
+    require_outside(dataset, folder, "features")
+    return dataset, folder
+
+
+def require_outside(dataset: Dataset, folder: Path, what: str) -> None:
+    """Refuse a folder of results inside a dataset without a list, where it would be taken for a class or a video."""
+    root = Path(dataset.root).resolve()
+    if dataset.layout in ("folders", "kth", "weizmann") and root in folder.resolve().parents:
+        raise ParameterError(f"{what} is {folder}, inside the dataset {root}, where it would count as a part of it: "
+                             f"give another folder with --{what}.")
 
 
 def usable_cores() -> int:

@@ -39,7 +39,7 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
     ----------
     dataset : Dataset
     folder : path
-        See `features_paths`.
+        See `features_path`.
     channels : sequence of str, optional
         Descriptors that must be there.
     threads : int
@@ -62,7 +62,7 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
     OutputError
         The folder cannot be written.
     """
-    paths = features_paths(dataset, folder)
+    paths = [features_path(dataset, item, folder) for item in dataset.items]
     jobs = {path: Job(item.path, path) for path, item in zip(paths, dataset.items, strict=True)}
     _allow_open(len(jobs))
     current: dict[Path, Features] = {}
@@ -97,7 +97,7 @@ def load_features(dataset: Dataset, folder: Paths) -> list[Features]:
     ParameterError
         A clip is a segment, but the features do not tell times.
     """
-    paths = features_paths(dataset, folder)
+    paths = [features_path(dataset, item, folder) for item in dataset.items]
     files = dict.fromkeys(paths)
     missing = [path for path in files if not path.exists()]
     if missing:
@@ -108,15 +108,15 @@ def load_features(dataset: Dataset, folder: Paths) -> list[Features]:
     return [rows_of(opened[path], item) for path, item in zip(paths, dataset.items, strict=True)]
 
 
-def features_paths(dataset: Dataset, folder: Paths) -> list[Path]:
-    """Return where the features of each clip's video are in the folder of the features of a dataset.
+def features_path(dataset: Dataset, item: Item, folder: Paths) -> Path:
+    """Return where the features of a clip's video are in the folder of the features of a dataset.
 
-    Those of the video ``walk/a.avi`` below the dataset's root are in ``walk/a.avi.npz``. Where a list names videos
-    outside its root, the folder that holds them all takes the place of the root.
+    Those of the video ``walk/a.avi`` below the dataset's root are in ``walk/a.avi.npz``. Of a video that a list names
+    outside its root, the whole path is kept: ``/clips/a.avi`` is in ``clips/a.avi.npz``.
     """
-    videos = [os.path.abspath(item.path) for item in dataset.items]
-    base = os.path.commonpath([os.path.abspath(dataset.root), *videos])
-    return [Path(folder, os.path.relpath(video, base) + ".npz") for video in videos]
+    video, root = Path(os.path.abspath(item.path)), os.path.abspath(dataset.root)
+    below = video.relative_to(root if video.is_relative_to(root) else video.anchor)
+    return Path(folder, f"{below}.npz")
 
 
 def rows_of(features: Features, item: Item) -> Features:

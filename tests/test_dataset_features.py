@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from clips import write_clip
 from random_features import random_features
 
 from idt.batch import extract_videos
-from idt.dataset_features import features_of, features_paths, load_features, rows_of
+from idt.dataset_features import features_of, features_path, load_features, rows_of
 from idt.datasets import Dataset, Item, read_dataset
 from idt.errors import FormatError, ParameterError, VideoError
 from idt.features import Features
@@ -183,12 +184,10 @@ def test_segments_of_one_video_share_its_extraction(folder):
 
 
 def test_videos_outside_the_root_have_their_features_in_the_folder_all_the_same(tmp_path):
-    items = tuple(Item(f"{tmp_path}/{name}", "a") for name in ("x/1/a.avi", "x/2/a.avi", "lists/b.avi"))
-    inside = Dataset(items[:2], ("a",), "d", "csv", f"{tmp_path}/x")
-    assert [os.fspath(p) for p in features_paths(inside, "f")] == ["f/1/a.avi.npz", "f/2/a.avi.npz"]
-    outside = Dataset(items, ("a",), "d", "csv", f"{tmp_path}/lists")
-    assert [os.fspath(p) for p in features_paths(outside, "f")] == ["f/x/1/a.avi.npz", "f/x/2/a.avi.npz",
-                                                                    "f/lists/b.avi.npz"]
+    dataset = Dataset((), (), "d", "csv", f"{tmp_path}/x")
+    assert features_path(dataset, Item(f"{tmp_path}/x/1/a.avi", "a"), "f") == Path("f/1/a.avi.npz")
+    assert features_path(dataset, Item(f"{tmp_path}/x/../y/a.avi", "a"), "f") == Path(f"f{tmp_path}/y/a.avi.npz")
+    assert features_path(dataset, Item(f"{tmp_path}/xx/a.avi", "a"), "f") == Path(f"f{tmp_path}/xx/a.avi.npz")
 
 
 _MANY = """
