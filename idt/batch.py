@@ -7,11 +7,12 @@ import dataclasses
 import glob
 import hashlib
 import json
+import logging
 import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -20,16 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from idt.errors import FormatError, IdtError, OutputError, ParameterError, VideoError
-from idt.output import prepared, remove_leftovers, writing
+from idt.output import prepared, remove_leftovers, replacing, writing
 from idt.params import DESCRIPTORS, Parameters, Params
 from idt.video import IMAGE_SUFFIXES, count_frames, frames, identity, span_length
 
 if TYPE_CHECKING:
-    from idt.encoding.model import Model
+    from idt.encoding.model import Codebook, Model
     from idt.features import Features
+    from idt.vectors import EncodingParams
     from idt.video_flow import FlowParams
 
 Paths: TypeAlias = str | os.PathLike[str]
+
+_log = logging.getLogger("idt")
 
 ALGORITHM = 1
 """Version of the method: raised when the same video and parameters come to give other numbers."""
@@ -305,6 +309,134 @@ def predict_videos(inputs: Paths | Iterable[Paths], model: Model, *, features: P
         return _run_into(scratch if features is None else features, jobs, work, lambda job: False, progress, report)
 
 
+def fit_codebook(inputs: Paths | Iterable[Paths], output: Paths, params: EncodingParams | None = None, *,
+                 threads: int = 1) -> Codebook:
+    """Learn a codebook from many features files, write it and return it.
+
+    Parameters
+    ----------
+    inputs
+        See `features_files`.
+    output : path
+        The file to write, whose name must end in ``.codebook.npz``.
+    params : EncodingParams, optional
+    threads : int
+        As for `idt.vectors.learn_codebook`.
+
+    Returns
+    -------
+    Codebook
+
+    Raises
+    ------
+    ParameterError
+        Before any work, see `features_files`; `output` has another name; see also `idt.vectors.learn_codebook`.
+    FormatError
+        A file cannot be used, or a folder or glob stands for none.
+    OutputError
+        The codebook cannot be written.
+    """
+    from idt.features import Features
+    from idt.vectors import learn_codebook
+
+    if not os.fspath(output).endswith(".codebook.npz"):
+        raise ParameterError(f"output is {output}: the name of a codebook must end in .codebook.npz.")
+    files = features_files(inputs)
+    prepared(output)
+    codebook = learn_codebook([Features.load(file) for file in files], params, threads=threads)
+    with replacing(output) as file:
+        codebook.save(file)
+    return codebook
+
+
+def encode_videos(inputs: Paths | Iterable[Paths], output: Paths, codebook: Paths, *, window: int | None = None,
+                  stride: int | None = None, threads: int = 1, force: bool = False,
+                  progress: Callable[[Progress], None] | None = None,
+                  report: Callable[[Outcome], None] | None = None) -> Summary:
+    """Encode many features files into a folder, one after the other; finished ones are skipped.
+
+    A file that fails is reported and passed over. Once in a run it is logged as a warning that features were extracted
+    with other parameters than those of the codebook.
+
+    Parameters
+    ----------
+    inputs
+        See `features_files`.
+    output : path
+        Folder of the files of vectors. Features found in a folder keep their path below that folder, any others their
+        name; ``.npz`` is added to a name that does not end so.
+    codebook : path
+    window, stride, threads
+        As for `idt.vectors.encode`.
+    force : bool
+        Also encode what is done already: whose vectors exist, open, and were made of the same features with the same
+        codebook, window and stride.
+    progress : callable, optional
+        Called with a `Progress` when a file begins and when it is done; its frames are trajectories here.
+    report : callable, optional
+        Called with the `Outcome` of each file.
+
+    Returns
+    -------
+    Summary
+        The meta of an outcome is that of the vectors, and the number of ``windows``, and of those that are ``empty``.
+
+    Raises
+    ------
+    ParameterError
+        Before any work, see `features_files` and `idt.vectors.encode`; two files would give the same vectors, or
+        vectors would replace features.
+    FormatError
+        Before any work: the codebook cannot be used, or a folder or glob stands for no features.
+    OutputError
+        The output folder cannot be made.
+    """
+    from idt.encoding.model import Codebook, kind_of
+    from idt.features import Features
+    from idt.flow.threads import checked_count
+    from idt.vectors import Vectors, checked_window, encode, made_by, other_parameters
+
+    window, stride = checked_window(window, stride)
+    checked_count("threads", threads)
+    book, sha256 = Codebook.load(codebook), str(digest(codebook))
+    _check_folder(output, "the features")
+    jobs = _distinct([Job(source, Path(output) / (name if name.suffix == ".npz" else f"{name}.npz"))
+                      for source, name in _sources(inputs, _features)])
+    sources = {os.path.realpath(job.source): job.source for job in jobs}
+    for job in jobs:
+        if (hit := os.path.realpath(job.output)) in sources:
+            raise ParameterError(f"{sources[hit]} would be replaced by vectors: choose another output folder.")
+    warned = False
+
+    def work(job: Job, advance: Callable[..., None]) -> dict[str, Any]:
+        nonlocal warned
+        if kind_of(job.output) == "features":
+            raise OutputError(f"{job.output} holds features, which vectors must not replace: choose another output "
+                              "folder.")
+        video = Features.load(job.source)
+        if not warned and (others := other_parameters(video, book)):
+            warned = True
+            _log.warning("%s was extracted with other parameters than the videos that %s was learnt from (%s): such "
+                         "vectors do not compare well.", job.source, os.fspath(codebook), ", ".join(others))
+        meta = made_by(video, sha256, window=window, stride=stride)
+        vectors = dataclasses.replace(encode(video, book, window=window, stride=stride, threads=threads), meta=meta)
+        vectors.save(job.output)
+        if len(video):
+            advance(len(video), len(video))
+        return {**meta, "windows": len(vectors), "empty": int((vectors.count == 0).sum())}
+
+    def done(job: Job) -> bool:
+        if force:
+            return False
+        try:
+            made, video = Vectors.load(job.output), Features.load(job.source)
+        except FormatError:
+            return False
+        return bool(made.meta.get("key") == made_by(video, sha256, window=window, stride=stride)["key"])
+
+    return _run_into(output, jobs, work, done, progress, report)
+
+
 @dataclass(frozen=True)
 class FlowEstimate:
     """What the flow of many videos is expected to be.
@@ -501,23 +633,32 @@ def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = "
     ParameterError
         Two videos would give the same file, a list cannot be read, or a box file or a file of homographies is missing.
     """
-    if Path(output).suffix in (".npz", ".txt", ".h5") and not Path(output).is_dir():
-        raise ParameterError(f"output is {output}: give a folder; what goes into it is named after the videos, such as "
-                             f"clip.avi{suffix}.")
+    _check_folder(output, f"the videos, such as clip.avi{suffix}")
     videos = sources_of(inputs)
+    return _distinct([Job(source, Path(output) / f"{name}{suffix}",
+                          _side_input(boxes, "boxes", name, ".txt", len(videos)),
+                          _side_input(homographies, "homographies", name, ".npz", len(videos)))
+                      for source, name in videos])
+
+
+def _check_folder(output: Paths, named_after: str) -> None:
+    """Raise `ParameterError` when the output is surely meant to be a file."""
+    if Path(output).suffix in (".npz", ".txt", ".h5") and not Path(output).is_dir():
+        raise ParameterError(f"output is {output}: give a folder; what goes into it is named after {named_after}.")
+
+
+def _distinct(jobs: list[Job]) -> list[Job]:
+    """Return the jobs, none of which writes to where another does, or raise `ParameterError`."""
     sources: dict[Path, str] = {}
-    jobs = []
-    for source, name in videos:
-        job = Job(source, Path(output) / f"{name}{suffix}", _side_input(boxes, "boxes", name, ".txt", len(videos)),
-                  _side_input(homographies, "homographies", name, ".npz", len(videos)))
+    for job in jobs:
+        source = job.source
         if job.output in sources:
             other = sources[job.output]
             raise ParameterError(
                 f"{source} is given twice." if os.path.abspath(other) == os.path.abspath(source) else
                 f"{other} and {source} would both be written to {job.output}: give the folder that holds both, so that "
-                "the paths below it are kept, or extract them into different folders.")
+                "the paths below it are kept, or write them to different folders.")
         sources[job.output] = source
-        jobs.append(job)
     for job in jobs:
         for above in job.output.parents:
             if above in sources:
@@ -528,8 +669,39 @@ def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = "
 
 def sources_of(inputs: Paths | Iterable[Paths]) -> list[tuple[str, Path]]:
     """Return the videos that `inputs` stand for, each with its path below a folder of outputs; see `work_list`."""
+    return _sources(inputs, _videos)
+
+
+def features_files(inputs: Paths | Iterable[Paths]) -> list[str]:
+    """Return the features files that `inputs` stand for.
+
+    Parameters
+    ----------
+    inputs : path or iterable of paths
+        Each a features file; a folder, which is searched for ``.npz`` files at any depth, but for codebooks
+        (``.codebook.npz``) and models (``.model.npz``); a glob of these; or ``@list.txt``, a file with one of these a
+        line. A file that does not exist is left for the work to fail on.
+
+    Raises
+    ------
+    FormatError
+        A folder or glob stands for no file.
+    ParameterError
+        A file is given twice, or a list cannot be read.
+    """
+    files = [source for source, _ in _sources(inputs, _features)]
+    given = set()
+    for file in files:
+        if (path := os.path.abspath(file)) in given:
+            raise ParameterError(f"{file} is given twice.")
+        given.add(path)
+    return files
+
+
+def _sources(inputs: Paths | Iterable[Paths], find: Callable[[str], list[tuple[str, Path]]]) -> list[tuple[str, Path]]:
+    """Return what `find` makes of each entry of the inputs and each line of the lists among them."""
     entries = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-    return [video for entry in entries for line in _lines(os.fspath(entry)) for video in _videos(line)]
+    return [source for entry in entries for line in _lines(os.fspath(entry)) for source in find(line)]
 
 
 def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
@@ -614,7 +786,8 @@ def digest(given: Paths | NDArray[Any] | Sequence[NDArray[Any]] | None) -> str |
         return None
     if isinstance(given, (str, os.PathLike)):
         try:
-            return hashlib.sha256(Path(given).read_bytes()).hexdigest()
+            with open(given, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise FormatError(f"{os.fspath(given)}: cannot be read ({error.strerror}).") from error
     if isinstance(given, np.ndarray):
@@ -668,9 +841,7 @@ def _videos(entry: str) -> list[tuple[str, Path]]:
     if path.is_dir():
         return _in_folder(path)
     if glob.has_magic(entry) and not path.exists():
-        found = sorted(glob.glob(entry, recursive=True))
-        if not found:
-            raise VideoError(f"{entry}: nothing matches.")
+        found = _matching(entry, VideoError)
         if all(Path(f).suffix.lower() in IMAGE_SUFFIXES for f in found) and not glob.has_magic(os.fspath(path.parent)):
             return [(entry, Path(path.resolve().parent.name))]
         return [video for f in found for video in _videos(f)]
@@ -679,17 +850,45 @@ def _videos(entry: str) -> list[tuple[str, Path]]:
     return [(entry, Path(path.name))]
 
 
-def _in_folder(folder: Path) -> list[tuple[str, Path]]:
-    def failed(error: OSError) -> None:
-        raise VideoError(f"{error.filename}: the folder cannot be read ({error.strerror}).") from error
+def _features(entry: str) -> list[tuple[str, Path]]:
+    """Return (source, path below the output folder) of the features files that a path or glob stands for."""
+    path = Path(entry)
+    if path.is_dir():
+        found = sorted(where / name for where, names in _walk(path, FormatError) for name in names
+                       if name.endswith(".npz") and not name.endswith((".codebook.npz", ".model.npz")))
+        if not found:
+            raise FormatError(f"{path}: there is no features file (.npz) in this folder or below.")
+        return [(os.fspath(file), file.relative_to(path)) for file in found]
+    if glob.has_magic(entry) and not path.exists():
+        return [file for f in _matching(entry, FormatError) for file in _features(f)]
+    return [(entry, Path(path.name))]
 
-    videos, pictures = [], []
+
+def _matching(pattern: str, error: type[IdtError]) -> list[str]:
+    """Return what a glob matches, in order."""
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise error(f"{pattern}: nothing matches.")
+    return found
+
+
+def _walk(folder: Path, error: type[IdtError]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder, then all below it, each with the names of its files; hidden names are left out."""
+    def failed(reason: OSError) -> None:
+        raise error(f"{reason.filename}: the folder cannot be read ({reason.strerror}).") from reason
+
     for where, folders, names in os.walk(folder, onerror=failed):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        suffixes = {name: Path(name).suffix.lower() for name in names if not name.startswith(".")}
-        videos += [Path(where, name) for name, suffix in suffixes.items() if suffix in VIDEO_SUFFIXES]
+        yield Path(where), [name for name in names if not name.startswith(".")]
+
+
+def _in_folder(folder: Path) -> list[tuple[str, Path]]:
+    videos, pictures = [], []
+    for where, names in _walk(folder, VideoError):
+        suffixes = {name: Path(name).suffix.lower() for name in names}
+        videos += [where / name for name, suffix in suffixes.items() if suffix in VIDEO_SUFFIXES]
         if IMAGE_SUFFIXES & set(suffixes.values()):
-            pictures.append(Path(where))
+            pictures.append(where)
             if pictures == [folder] and not videos:
                 return [(os.fspath(folder), Path(folder.resolve().name))]
     # Pictures beside videos are thumbnails and the like; where there is no video at all, they are the videos.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import mmap
 import os
 import re
+import resource
 import struct
 import tempfile
 import zipfile
@@ -405,9 +407,12 @@ def _is_npz(path: str | os.PathLike[str]) -> bool:
 
 def _load_npz(path: str | os.PathLike[str]) -> Features:
     with _reading(path):
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            members, view = _opened(path)
+        except OSError as error:
+            if error.errno != errno.EMFILE or not _more_handles():
+                raise
+            members, view = _opened(path)
         if "meta" not in members:
             raise FormatError(f"{os.fspath(path)} has no meta: it is not a features file of this package.")
         meta = json.loads(str(_mapped(view, "meta", members.pop("meta"))))
@@ -428,6 +433,24 @@ def _load_npz(path: str | os.PathLike[str]) -> Features:
             raise FormatError(f"{os.fspath(path)} has {len(features)} rows, but its meta says {meta.get('rows')}; "
                               "make it again.")
         return features
+
+
+def _opened(path: str | os.PathLike[str]) -> tuple[dict[str, zipfile.ZipInfo], mmap.mmap]:
+    """Return the members of an archive by name, and the whole of it mapped."""
+    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        return members, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _more_handles() -> bool:
+    """Allow this process as many open files as it may have, which is often far more than it is given at first.
+
+    A mapping keeps its file open, and those of a dataset are many.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] > soft
 
 
 def _mapped(view: mmap.mmap, name: str, info: zipfile.ZipInfo) -> Array:
