@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,8 +55,8 @@ def predict(
     from idt.encoding.model import Model
 
     loaded = Model.load(model)
-    width = max(len(_printable(source)) for source, _ in sources_of(inputs))
-    with _Reporter(common, None if as_json else top, width) as reporter:
+    sources = [source for source, _ in sources_of(inputs)]
+    with _Reporter(common, None if as_json else top, sources, loaded.labels) as reporter:
         summary = predict_videos(inputs, loaded, features=features, threads=threads or usable_cores(),
                                  progress=reporter.progress, report=reporter.report)
     if summary.failed:
@@ -66,9 +67,11 @@ def predict(
 class _Reporter(Reporter):
     """Prints the labels of a video when they are known: the best `top` after its name, or all as JSON."""
 
-    def __init__(self, common: Common, top: int | None, width: int) -> None:
+    def __init__(self, common: Common, top: int | None, sources: Iterable[str], labels: Iterable[str]) -> None:
         super().__init__(common)
-        self._top, self._width = top, width
+        self._top = top
+        self._width = max(len(_printable(source)) for source in sources)
+        self._label_width = max(len(_printable(label)) for label in labels)
 
     def report(self, outcome: Outcome) -> None:
         if outcome.meta is None:
@@ -78,11 +81,12 @@ class _Reporter(Reporter):
                 "video": outcome.job.source, "trajectories": outcome.meta["rows"], "reason": outcome.meta["reason"],
                 "labels": [{"label": label, "score": score} for label, score in outcome.meta["ranking"]]}))
         else:
-            ranking = outcome.meta["ranking"]
-            label_width = max(len(label) for label, _ in ranking)
-            best = "   ".join(f"{_printable(label):{label_width}} {score:5.2f}" for label, score in ranking[:self._top])
-            note = "" if outcome.meta["rows"] else f"   (no trajectories: {outcome.meta['reason']})"
-            self.print(f"{_printable(outcome.job.source):{self._width}}   {best}{note}")
+            name = f"{_printable(outcome.job.source):{self._width}}"
+            self.print(f"{name}   {self._best(outcome.meta['ranking'][:self._top])}" if outcome.meta["rows"] else
+                       f"{name}   no trajectories, {outcome.meta['reason']}")
+
+    def _best(self, ranking: list[tuple[str, float]]) -> str:
+        return "   ".join(f"{_printable(label):{self._label_width}} {score:5.2f}" for label, score in ranking)
 
 
 def _printable(text: str) -> str:
