@@ -229,6 +229,14 @@ def splits(dataset: Dataset, scheme: Scheme, *, folds: int = 5, test_share: floa
     return found
 
 
+def default_scheme(dataset: Dataset) -> Scheme:
+    """Return "official" if there are such splits, else "leave-one-group-out" if clips have groups, else "k-fold"."""
+    if dataset.official:
+        return "official"
+    groups = {item.group for item in dataset.items}
+    return "leave-one-group-out" if len(groups) >= 2 and None not in groups else "k-fold"
+
+
 def training_side(dataset: Dataset, split: str) -> Dataset:
     """Return the clips that an official split trains with, and their classes, as a dataset of its own.
 

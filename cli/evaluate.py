@@ -1,0 +1,188 @@
+"""idt evaluate: a labelled dataset to accuracies."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, get_args
+
+import numpy as np
+from cyclopts import Parameter
+
+from idt.classifier import check_classes
+from idt.cli.options import (
+    Common,
+    DatasetPath,
+    Labelled,
+    Threads,
+    read_labelled,
+    read_params,
+    require_outside,
+    usable_cores,
+    values_of,
+)
+from idt.cli.progress import Reporter, counted
+from idt.cli.train import GivenEncoding
+from idt.dataset_features import features_of
+from idt.datasets import Dataset, Scheme, Split, default_scheme
+from idt.datasets import splits as make_splits
+from idt.errors import ParameterError
+from idt.evaluation import COMBINED, Evaluation
+from idt.evaluation import evaluate as evaluate_splits
+from idt.results import check_folder, figures, save
+from idt.vectors import EncodingParams
+
+_MOST = "most often taken for"
+_WIDE = 10_000  # columns: a file has no width that a table must fit into
+_SHOWN = 5  # groups that a warning names
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Division:
+    """Flags of the splits; None where the flag was not given."""
+
+    splits: Annotated[str | None, Parameter(
+        metavar="NAME", negative=(), show_default=False,
+        help="official, leave-one-group-out, k-fold, hold-out; docs/datasets.md tells what each is [default: official "
+             "if there are any, else leave-one-group-out if all clips have a group, else k-fold].")] = None
+    folds: Annotated[int | None, Parameter(metavar="N", negative=(), show_default=False,
+                                           help="Splits of k-fold [default: 5].")] = None
+    test_share: Annotated[float | None, Parameter(
+        metavar="X", negative=(), show_default=False,
+        help="Share of the clips that hold-out tests [above 0, below 1; default: 0.25].")] = None
+    split_seed: Annotated[int | None, Parameter(metavar="N", negative=(), show_default=False,
+                                                help="Seed of k-fold and hold-out [default: 0].")] = None
+
+
+_NO_LABELLED, _NO_DIVISION, _NO_FLAGS, _COMMON = Labelled(), Division(), GivenEncoding(), Common()
+
+
+def evaluate(
+    path: DatasetPath, /, *,
+    output: Annotated[Path | None, Parameter(alias="-o", negative=(), show_default=False)] = None,
+    labelled: Annotated[Labelled, Parameter(name="*")] = _NO_LABELLED,
+    division: Annotated[Division, Parameter(name="*")] = _NO_DIVISION,
+    params: Annotated[Path | None, Parameter(metavar="FILE.toml", negative=(), show_default=False)] = None,
+    threads: Threads = None,
+    given: Annotated[GivenEncoding, Parameter(name="*")] = _NO_FLAGS,
+    common: Annotated[Common, Parameter(name="*")] = _COMMON,
+) -> None:
+    """Tell how well labels are found: accuracies, learnt and tested on each split of a labelled dataset.
+
+    The features of the videos are taken from the folder of features, or extracted into it. PCA, codebooks and
+    classifiers are learnt on the training side of a split alone.
+
+    Parameters
+    ----------
+    output
+        Folder of the results: figures, scores of all test clips, accuracies of the classes, what was taken for what
+        [default: NAME-evaluation in the working folder].
+    params
+        Parameters of encoding and classifier, as lines such as: words = 256. Flags override it.
+    """
+    settings = read_params(EncodingParams, given, params)
+    dataset, features = read_labelled(path, labelled)
+    scheme, splits = _splits(dataset, division)
+    check_classes(dataset)
+    folder = output or Path(f"{dataset.name}-evaluation")
+    require_outside(dataset, folder, "output")
+    check_folder(folder)
+    cores = threads or usable_cores()
+    began = time.perf_counter()
+    with Reporter(common) as reporter:
+        videos = features_of(dataset, features, channels=settings.channels, threads=cores, progress=reporter.progress,
+                             report=reporter.report)
+    seconds = time.perf_counter() - began
+
+    def tell(split: Split) -> None:
+        if not common.quiet:
+            print(f"split {splits.index(split) + 1} of {len(splits)}: {split.name}", file=sys.stderr)
+
+    found = evaluate_splits(dataset, videos, splits, settings, threads=cores, progress=tell)
+    found = dataclasses.replace(found, seconds={"extract": seconds, **found.seconds})
+    files = save(found, folder)
+    print(f"{dataset}\n{scheme}: {_sizes(splits)}\n")
+    _print_table(*_channels(found, official=scheme == "official"))
+    print()
+    _print_table(*_classes(found), words=[_MOST])
+    print()
+    if found.empty:
+        print(f"{counted(len(found.empty), 'clip')} without a trajectory (zero vectors), named in {files[0].name}")
+    print("time: " + ", ".join(f"{what} {taken:.1f} s" for what, taken in found.seconds.items()))
+    print(f"results: {folder} ({', '.join(file.name for file in files)})")
+
+
+def _splits(dataset: Dataset, division: Division) -> tuple[str, list[Split]]:
+    """Return the scheme and the splits; groups on both sides become warnings."""
+    scheme = division.splits or default_scheme(dataset)
+    values = values_of(division)
+    uses = {"folds": ("k-fold",), "test_share": ("hold-out",), "split_seed": ("k-fold", "hold-out")}
+    for name, schemes in uses.items():
+        if name in values and scheme not in schemes and scheme in get_args(Scheme):
+            raise ParameterError(f"{name} is {values[name]}, which has no effect on {scheme} splits: leave it out, or "
+                                 f"choose --splits {' or '.join(schemes)}.")
+    options = {name.removeprefix("split_"): value for name, value in values.items() if name in uses}
+    splits = make_splits(dataset, scheme, **options)  # type: ignore[arg-type]  # it checks the scheme
+    for split in splits:
+        if split.shared_groups:
+            more = f" and {len(split.shared_groups) - _SHOWN} more" if len(split.shared_groups) > _SHOWN else ""
+            logging.getLogger("idt").warning(
+                "%s: %s on both sides, which makes the test easier than it should be: %s%s.", split.name,
+                counted(len(split.shared_groups), "group has clips", "groups have clips"),
+                ", ".join(split.shared_groups[:_SHOWN]), more)
+    return scheme, splits
+
+
+def _sizes(splits: Sequence[Split]) -> str:
+    """Return the number of splits and of clips on their sides."""
+    def clips(sizes: list[int]) -> str:
+        low, high = min(sizes), max(sizes)
+        return str(low) if low == high else f"{low} to {high}"
+
+    return (f"{counted(len(splits), 'split')}, training on {clips([len(split.train) for split in splits])} clips, "
+            f"testing on {clips([len(split.test) for split in splits])}")
+
+
+def _channels(found: Evaluation, *, official: bool) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table of the channels."""
+    columns = {"accuracy": "accuracy", "mean_of_splits": "mean of splits", "mean_class_accuracy": "mean class accuracy",
+               "mean_average_precision": "mAP"}
+    if not official:
+        del columns["mean_of_splits"]
+    rows = []
+    for channel in found.channels:
+        values = figures(found, channel)
+        rows.append([channel, *(f"{100 * values[name]:.1f}" for name in columns)])
+    return ["in %", *columns.values()], rows
+
+
+def _classes(found: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table of the classes, all channels together."""
+    counts, names = found.confusion(), found.dataset.classes
+    wrong = counts - np.diag(np.diag(counts))
+    rows = []
+    for k, accuracy in enumerate(found.class_accuracy()):
+        n, most = int(wrong[k].max()), int(wrong[k].argmax())
+        rows.append([names[k], str(counts[k].sum()), "-" if np.isnan(accuracy) else f"{100 * accuracy:.1f}",
+                     f"{names[most]} ({n})" if n else "-"])
+    return ["class", "clips", f"{COMBINED}, %", _MOST], rows
+
+
+def _print_table(header: list[str], rows: list[list[str]], *, words: Sequence[str] = ()) -> None:
+    """Print a table on stdout; columns are aligned to the right, but for the first one and those of `words`."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    table = Table(box=SIMPLE_HEAD if terminal else None, pad_edge=False)
+    for n, name in enumerate(header):
+        table.add_column(Text(name), justify="left" if n == 0 or name in words else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(width=None if terminal else _WIDE).print(table)
