@@ -19,6 +19,7 @@ from idt.errors import FormatError, ParameterError
 from idt.params import Params
 
 if TYPE_CHECKING:
+    from idt.encoding.model import Channel, Codebook
     from idt.features import Features
 
 Lines: TypeAlias = list[tuple[str, object]]
@@ -31,15 +32,15 @@ def info(
     compile: Annotated[bool, Parameter(name="--compile", negative=(), show_default=False)] = False,
     common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> None:
-    """Show what a features file, a video or its flow is; without a file, what the program runs on.
+    """Show what a file of this program or a video is; without a file, what the program runs on.
 
     A video is decoded to its end, because what its header says of the number of frames is often wrong.
 
     Parameters
     ----------
     file
-        Features file (.npz, or the original text), flow (a folder with meta.json, .npz or .h5), video file or folder of
-        images.
+        Features file (.npz, or the original text), flow (a folder with meta.json, .npz or .h5), codebook, model, file
+        of vectors, video file or folder of images.
     compile
         Compile all kernels now, instead of when they are first used; for images of containers.
     """
@@ -52,6 +53,8 @@ def info(
         lines = _machine()
     elif compile:
         raise ParameterError(f"compile goes without a file, but {file} is given.")
+    elif (encoded := _encoded(file)) is not None:
+        lines = encoded
     elif (of_flow := _flow(file)) is not None:
         lines = of_flow
     elif _holds_features(file):
@@ -134,6 +137,66 @@ def _head(path: Path) -> bytes:
             return file.read(4)
     except OSError:
         return b""
+
+
+def _encoded(path: Path) -> Lines | None:
+    """Return what a codebook, a model or a file of vectors is, None when it is something else."""
+    if _head(path) != b"PK\x03\x04":
+        return None
+    from idt.encoding.model import Codebook, Model, kind_of
+
+    kind = kind_of(path)
+    if kind == "codebook":
+        return [("codebook", f"{path}, {in_bytes(path.stat().st_size)}"), *_codebook(Codebook.load(path))]
+    if kind == "model":
+        model = Model.load(path)
+        return [("model", f"{path}, {in_bytes(path.stat().st_size)}"),
+                ("labels", f"{len(model.labels)}: {', '.join(model.labels)}"), *_codebook(model.codebook)]
+    return _vectors(path) if kind == "vectors" else None
+
+
+def _codebook(codebook: Codebook) -> Lines:
+    from idt.vectors import EncodingParams
+
+    meta = codebook.meta
+    lines: Lines = []
+    if isinstance(meta.get("videos"), int) and isinstance(meta.get("descriptors"), int):
+        drawn = counted(meta["descriptors"], "descriptor")
+        lines.append(("learnt from", f"{counted(meta['videos'], 'video')}, {drawn} of each channel"))
+    for name, key, owner in (("encoding", "params", EncodingParams), ("extraction", "extraction", Params)):
+        if isinstance(meta.get(key), dict):
+            lines.append((name, _changed(meta[key], owner().to_dict())))
+    return lines + [(name, channel_text(channel)) for name, channel in codebook.channels.items()]
+
+
+def channel_text(channel: Channel) -> str:
+    """Return what a codebook makes of the descriptors of a channel."""
+    encoder = channel.encoder
+    kind = type(encoder).__name__
+    words = len(encoder.codebook_.weights_ if kind == "FisherVector" else encoder.codebook_.centres_)
+    made = {"FisherVector": f"Fisher vectors of {counted(words, 'Gaussian')}",
+            "VLAD": f"VLAD of {counted(words, 'word')}", "BagOfWords": f"bags of {counted(words, 'word')}"}[kind]
+    pca = "" if channel.pca is None else f", {len(channel.pca.components_)} after PCA"
+    cells = "" if channel.pyramid is None else f" in {counted(channel.pyramid.size, 'cell')}"
+    return f"{counted(channel.width, 'number')}{pca}; {made}{cells}, {counted(channel.size, 'value')}"
+
+
+def _vectors(path: Path) -> Lines:
+    from idt.vectors import Vectors
+
+    vectors = Vectors.load(path)
+    meta = vectors.meta
+    lines: Lines = [("vectors", f"{path}, {in_bytes(path.stat().st_size)}")]
+    if meta.get("video"):
+        lines.append(("video", meta["video"].get("name")))
+    length = "the whole video" if meta.get("window") is None else \
+        f"{counted(meta['window'], 'frame')} each, one every {counted(meta['stride'], 'frame')}"
+    empty = int((vectors.count == 0).sum())
+    lines.append(("windows", f"{len(vectors)}, {length}{f'; {empty} without trajectories' if empty else ''}"))
+    lines.append(("trajectories", f"{meta.get('rows')}{': ' + meta['reason'] if meta.get('reason') else ''}"))
+    if meta.get("package"):
+        lines.append(("made by", f"densetraj {meta['package']}, codebook {str(meta.get('codebook'))[:16]}"))
+    return lines + [(name, f"{array.dtype} {array.shape}") for name, array in vectors.channels.items()]
 
 
 def _flow(path: Path) -> Lines | None:

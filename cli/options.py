@@ -55,11 +55,11 @@ def _flag(f: dataclasses.Field[Any], owner: type, group: Group) -> Any:
     return Annotated[kind | None, Parameter(negative=(), metavar="N" if kind is int else "X", **options)]
 
 
-def flags(name: str, owner: type, group: Group) -> Any:
+def flags(name: str, owner: type, group: Group, *, without: Sequence[str] = ()) -> Any:
     """Return a dataclass of one flag for each field of a class of parameters; None where the flag was not given."""
     given = dataclasses.make_dataclass(
         name, [(f.name, _flag(f, owner, group), dataclasses.field(default=None)) for f in dataclasses.fields(owner)
-               if "text" in f.metadata], frozen=True, kw_only=True)
+               if "text" in f.metadata and f.name not in without], frozen=True, kw_only=True)
     given.__doc__ = f"Flags of {owner.__name__}; None where the flag was not given."
     given.__module__ = __name__  # cyclopts takes a class without a module of its own for a builtin
     return given

@@ -207,7 +207,7 @@ class Model:
 # Files
 
 
-def write_file(file: BinaryIO, kind: str, described: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+def write_file(file: BinaryIO, kind: str, described: dict[str, Any], arrays: Mapping[str, Any]) -> None:
     """Write a description (JSON types) and arrays into a binary file that is open; see `read_file`."""
     meta = {"kind": kind, "format": FORMAT, **described}
     np.savez(file, meta=np.array(json.dumps(meta)), **arrays)  # numbers and a text: nothing that would be pickled

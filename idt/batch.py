@@ -26,7 +26,7 @@ from idt.params import DESCRIPTORS, Parameters, Params
 from idt.video import IMAGE_SUFFIXES, count_frames, frames, identity, span_length
 
 if TYPE_CHECKING:
-    from idt.encoding.model import Codebook, Model
+    from idt.encoding.model import Channel, Codebook, Model
     from idt.features import Features
     from idt.vectors import EncodingParams
     from idt.video_flow import FlowParams
@@ -310,7 +310,7 @@ def predict_videos(inputs: Paths | Iterable[Paths], model: Model, *, features: P
 
 
 def fit_codebook(inputs: Paths | Iterable[Paths], output: Paths, params: EncodingParams | None = None, *,
-                 threads: int = 1) -> Codebook:
+                 threads: int = 1, report: Callable[[str, Channel], None] | None = None) -> Codebook:
     """Learn a codebook from many features files, write it and return it.
 
     Parameters
@@ -320,7 +320,7 @@ def fit_codebook(inputs: Paths | Iterable[Paths], output: Paths, params: Encodin
     output : path
         The file to write, whose name must end in ``.codebook.npz``.
     params : EncodingParams, optional
-    threads : int
+    threads, report
         As for `idt.vectors.learn_codebook`.
 
     Returns
@@ -343,7 +343,7 @@ def fit_codebook(inputs: Paths | Iterable[Paths], output: Paths, params: Encodin
         raise ParameterError(f"output is {output}: the name of a codebook must end in .codebook.npz.")
     files = features_files(inputs)
     prepared(output)
-    codebook = learn_codebook([Features.load(file) for file in files], params, threads=threads)
+    codebook = learn_codebook([Features.load(file) for file in files], params, threads=threads, report=report)
     with replacing(output) as file:
         codebook.save(file)
     return codebook

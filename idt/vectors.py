@@ -157,7 +157,8 @@ def _check(name: str, array: Any, kind: type, shape: tuple[int | None, ...]) -> 
         raise ParameterError(f"{name} has {what}: it must be an array ({wanted}) of {np.dtype(kind)}.")
 
 
-def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = None, *, threads: int = 1) -> Codebook:
+def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = None, *, threads: int = 1,
+                   report: Callable[[str, Channel], None] | None = None) -> Codebook:
     """Return PCA and codebook of every channel, learnt from a sample of the descriptors of the videos.
 
     The meta of the codebook tells the number of `videos` and of `descriptors` of each channel that it was learnt from,
@@ -171,6 +172,8 @@ def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = N
     params : EncodingParams, optional
     threads : int
         Channels that are learnt at a time; it does not change the result.
+    report : callable, optional
+        Called with the name and the `Channel` of each that is learnt.
 
     Raises
     ------
@@ -190,8 +193,12 @@ def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = N
                        None if params.pyramid == ("1x1x1",) else Pyramid(params.pyramid))
 
     names: tuple[str, ...] = params.channels
+    channels = {}
     with one_thread():  # around all threads: the limit is that of the process
-        channels = dict(zip(names, mapped(learn, iter(names), threads), strict=True))
+        for name, channel in zip(names, mapped(learn, iter(names), threads), strict=True):
+            channels[name] = channel
+            if report is not None:
+                report(name, channel)
     first, *others = map(_extraction, videos)
     return Codebook(channels, {"params": params.to_dict(), "videos": len(videos),
                                "descriptors": sum(min(count, len(video)) for video in videos),
@@ -271,7 +278,8 @@ def encode(video: Features, codebook: Codebook, *, window: int | None = None, st
 
     def made(name: str) -> NDArray[np.float32]:
         channel, bag = codebook.channels[name], bags[name]
-        return np.stack([channel.encode(LazyBag(bag, rows=rows), channel.pyramid and position(rows, *span))
+        return np.stack([channel.encode(LazyBag(bag, rows=rows),
+                                        None if channel.pyramid is None else position(rows, *span))
                          for rows, span in zip(parts, spans, strict=True)])
 
     bags = {name: _bag(video, name) for name in codebook.channels}
