@@ -82,6 +82,7 @@ def _app() -> App:
     from idt import __version__
     from idt.cli.demo import demo
     from idt.cli.diff import diff
+    from idt.cli.encode import encode
     from idt.cli.export import export
     from idt.cli.extract import extract
     from idt.cli.info import info
@@ -91,13 +92,16 @@ def _app() -> App:
     app = App(name="idt", version=__version__, result_action="return_value", suppress_keyboard_interrupt=False,
               help="Classical video features: improved dense trajectories with HOG, HOF and MBH descriptors.\n\n"
                    "Start with: idt demo")
-    for command in (demo, extract, view, export, diff, info, predict):
+    for command in (demo, extract, view, export, diff, info, encode, predict):
         app.command(command)
     # Loaded when called: it brings the flow methods along, which take their time.
     app.command("idt.cli.flow:flow", help="Write the optical flow of videos: for each a folder of images, or one file "
                                           "of arrays.")
+    app.command("idt.cli.fit:fit", help="Learn a codebook from features: how descriptors become vectors, PCA included.")
     app.command("idt.cli.train:train", help="Learn a model that labels videos from a labelled dataset: a codebook and "
                                             "a classifier.")
+    app.command("idt.cli.evaluate:evaluate", help="Tell how well labels are found: accuracies, learnt and tested on "
+                                                  "each split of a labelled dataset.")
     return app
 
 

@@ -25,9 +25,8 @@ from idt.cli.options import (
     usable_cores,
     values_of,
 )
-from idt.cli.progress import Reporter, counted
+from idt.cli.progress import counted, read_features
 from idt.cli.train import GivenEncoding
-from idt.dataset_features import features_of
 from idt.datasets import Dataset, Scheme, Split, default_scheme
 from idt.datasets import splits as make_splits
 from idt.errors import ParameterError
@@ -36,7 +35,7 @@ from idt.evaluation import evaluate as evaluate_splits
 from idt.results import check_folder, figures, save
 from idt.vectors import EncodingParams
 
-_MOST = "most often taken for"
+_MOST = "most often mistaken for"
 _WIDE = 10_000  # columns: a file has no width that a table must fit into
 _SHOWN = 5  # groups that a warning names
 
@@ -93,9 +92,7 @@ def evaluate(
     check_folder(folder)
     cores = threads or usable_cores()
     began = time.perf_counter()
-    with Reporter(common) as reporter:
-        videos = features_of(dataset, features, channels=settings.channels, threads=cores, progress=reporter.progress,
-                             report=reporter.report)
+    videos = read_features(dataset, features, settings.channels, common, threads=cores)
     seconds = time.perf_counter() - began
 
     def tell(split: Split) -> None:
@@ -185,4 +182,7 @@ def _print_table(header: list[str], rows: list[list[str]], *, words: Sequence[st
         table.add_column(Text(name), justify="left" if n == 0 or name in words else "right", no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, row))
-    Console(width=None if terminal else _WIDE).print(table)
+    console = Console(width=None if terminal else _WIDE)
+    with console.capture() as text:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in text.get().splitlines()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
     from idt.batch import Outcome, Progress, Summary
-    from idt.params import Params
+    from idt.datasets import Dataset
+    from idt.features import Features
+    from idt.params import Descriptor, Params
 
 
 _SCREEN = 20  # lines that are surely still to be seen
@@ -138,6 +141,24 @@ def extracted(video: str, path: Path, params: Params, common: Common, *, threads
         extract_file(video, path, params, homographies=homographies, threads=threads,
                      progress=lambda *state: reporter.progress(Progress(job, 1, 1, *state)))
     return path
+
+
+def read_features(dataset: Dataset, folder: Path, channels: Sequence[Descriptor], common: Common, *, threads: int
+                  ) -> list[Features]:
+    """Return the features of the clips of a dataset, and show how those that the folder lacks are extracted."""
+    from idt.batch import Summary
+    from idt.dataset_features import features_of
+
+    outcomes: list[Outcome] = []
+    with Reporter(common) as reporter:
+        def report(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            reporter.report(outcome)
+
+        videos = features_of(dataset, folder, channels=channels, threads=threads, progress=reporter.progress,
+                             report=report)
+    reporter.summary(Summary(tuple(outcomes)), folder)
+    return videos
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

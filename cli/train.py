@@ -21,8 +21,7 @@ from idt.cli.options import (
     read_params,
     usable_cores,
 )
-from idt.cli.progress import Reporter, counted, in_bytes
-from idt.dataset_features import features_of
+from idt.cli.progress import counted, in_bytes, read_features
 from idt.datasets import training_side
 from idt.errors import ParameterError
 from idt.output import prepared, replacing
@@ -69,9 +68,7 @@ def train(
         dataset = training_side(dataset, split)
     classifier.check_classes(dataset)
     cores = threads or usable_cores()
-    with Reporter(common) as reporter:
-        videos = features_of(dataset, features, channels=settings.channels, threads=cores, progress=reporter.progress,
-                             report=reporter.report)
+    videos = read_features(dataset, features, settings.channels, common, threads=cores)
     began = time.perf_counter()
     model = classifier.train(dataset, videos, settings, threads=cores)
     with replacing(output) as file:
