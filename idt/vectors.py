@@ -54,8 +54,8 @@ class EncodingParams(Parameters):
     pca: float = number(0.5, "share of the dimensions of a descriptor that PCA keeps; 1: no PCA", above=0.0, high=1.0,
                         source=_IDT)
     whiten: bool = choice(False, "PCA also scales each dimension to variance 1", source=_OURS)
-    root: bool = choice(True, "descriptors are L1-normalised and their square roots taken first (RootSIFT); never the "
-                        "trajectory", source=_IDT)
+    root: bool = choice(False, "each descriptor but the trajectory is L1-normalised and square-rooted (RootSIFT) once "
+                        "more; the extraction has done both to its blocks, as iDT does", source=_OURS)
     samples: int = number(256_000, "descriptors of a channel that PCA and codebook are learnt from, as many from each "
                           "video", low=100, high=1_000_000_000, source=_IDT)
     norm: Norm = choice("power-l2", "what is done to a vector: signed square roots and L2, one norm alone, or nothing",

@@ -23,7 +23,7 @@ from idt.features import Features
 from idt.params import Params
 from idt.vectors import EncodingParams, encode, learn_codebook
 
-SMALL = EncodingParams(channels=("hog", "mbhx"), words=4, samples=2000)
+SMALL = EncodingParams(channels=("hog", "mbhx"), words=4, samples=2000, root=True)
 
 
 def video(label, seed, rows=60):
@@ -102,7 +102,7 @@ def test_the_codebook_tells_what_it_was_learnt_from(made):
 
 def test_root_sift_is_not_for_trajectories_and_a_pyramid_has_its_cells(made):
     _, videos = made
-    params = EncodingParams(channels=("trajectory", "hog"), words=3, samples=2000, pca=1.0,
+    params = EncodingParams(channels=("trajectory", "hog"), words=3, samples=2000, pca=1.0, root=True,
                             pyramid=("1x1x1", "1x3x1"))
     codebook = learn_codebook(videos, params)
     assert [codebook.channels[name].root for name in ("trajectory", "hog")] == [False, True]
