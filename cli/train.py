@@ -62,11 +62,11 @@ def train(
     settings = read_params(EncodingParams, given, params)
     if not output.name.endswith(".model.npz"):
         raise ParameterError(f"output is {output}: the name of a model ends in .model.npz.")
-    prepared(output)
     dataset, features = read_labelled(path, labelled)
     if split is not None:
         dataset = training_side(dataset, split)
     classifier.check_classes(dataset)
+    prepared(output)
     cores = threads or usable_cores()
     videos = read_features(dataset, features, settings.channels, common, threads=cores)
     began = time.perf_counter()

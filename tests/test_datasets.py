@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from idt.datasets import Dataset, Item, read_dataset, splits
+from idt.datasets import Dataset, Item, read_dataset, splits, training_side
 from idt.errors import FormatError, ParameterError, VideoError
 
 
@@ -528,3 +528,20 @@ def test_groups_on_both_sides_of_an_official_split_are_told():
 def test_splits_that_cannot_be_made(dataset, scheme, options, message):
     with pytest.raises(ParameterError, match=message):
         splits(dataset, scheme, **options)
+
+
+def test_the_training_side_of_an_official_split_is_a_dataset():
+    dataset = dataset_of("abcab", sides=["train", "train", "", "test", "train"])
+    side = training_side(dataset, "split")
+    assert [item.path for item in side.items] == ["0.avi", "1.avi", "4.avi"]
+    assert side.classes == ("a", "b")
+    assert side.name == "set, training side of split"
+
+
+def test_a_training_side_that_there_is_not():
+    with pytest.raises(ParameterError, match=r"split is 'one': it must be one of the official splits of set, split\.$"):
+        training_side(dataset_of("ab", sides=["train", "train"]), "one")
+    with pytest.raises(ParameterError, match=r"^split is 'one': set has no official split\.$"):
+        training_side(dataset_of("ab"), "one")
+    with pytest.raises(ParameterError, match=r"^set, split: no clip is on the test side"):
+        training_side(dataset_of("ab", sides=["train", "train"]), "split")

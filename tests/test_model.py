@@ -257,12 +257,12 @@ BOTH = [
     (lambda meta, parts: parts.pop("machine.intercept"), "machine.intercept"),
     (swap("machine.intercept", [np.nan, 0, 0]), "machine.intercept are not finite numbers of float64"),
     (swap("machine.intercept", np.float32([1, 0, 0])), "machine.intercept are not finite numbers of float64"),
-    (swap("hog.pca.mean_", lambda values: np.full_like(values, np.inf)), "hog.pca.mean_ are not finite numbers of float32")]
+    (swap("hog.pca.mean_", lambda values: np.full_like(values, np.inf)), "hog.pca.mean_ are not finite")]
 LINEAR = [
     (swap("machine.coef", lambda values: values[:, 1:]),
      "the shapes of machine.coef, labels and the codebook contradict each other"),
     (swap("machine.coef", lambda values: values[:2]), "the shapes of machine.coef, labels and the codebook"),
-    (swap("machine.coef", lambda values: np.full_like(values, -np.inf)), "machine.coef are not finite numbers of float32"),
+    (swap("machine.coef", lambda values: np.full_like(values, -np.inf)), "machine.coef are not finite"),
     (swap("machine.coef", lambda values: values.astype(np.float64)), "machine.coef are not finite numbers of float32")]
 CHI2 = [
     (swap("machine.scales", [1.0, 2.0]), "the shapes of machine.scales and the codebook contradict each other"),
