@@ -67,7 +67,7 @@ def test_scores_are_those_of_the_steps_one_by_one(made):
 @pytest.mark.parametrize("encoder", ["fisher", "vlad", "bow"])
 def test_what_tells_the_class_is_learnt(made, encoder):
     dataset, videos = made
-    params = EncodingParams(channels=("hog", "mbhy"), encoder=encoder, words=6, samples=3000)
+    params = EncodingParams(channels=("hog", "mbhy"), encoder=encoder, words=6, samples=3000, root=True)
     found = evaluate(dataset, videos, splits(dataset, "leave-one-group-out"), params)
     assert found.accuracy("hog") >= 11 / 12
     assert found.accuracy() > 0.7  # with a channel of noise beside it
