@@ -173,9 +173,9 @@ class Model:
                 what = "missing" if found is None else f"of the shape {found.shape}"
                 raise ParameterError(f"The vectors of {name} are {what}: they must have the shape (n, {channel.size}).")
             rows.append(found)
-        scores: Float64 = self.machine.decision_function(
-            np.hstack(rows) if isinstance(self.machine, LinearSVM) else rows)
-        return scores
+        if isinstance(self.machine, LinearSVM):
+            return self.machine.decision_function(np.hstack(rows))
+        return self.machine.decision_function(rows)
 
     def save(self, file: BinaryIO) -> None:
         """Write the model into a binary file that is open; the same model gives the same bytes."""
