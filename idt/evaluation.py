@@ -105,8 +105,9 @@ class Evaluation:
         values = []
         for result in self.results:
             labels = self.labels[list(result.split.test)]
-            values += [average_precision_score(labels == k, result.scores[channel][:, k])
-                       for k in np.unique(labels).tolist()]
+            # scikit-learn refuses the infinite scores of a class that training lacks.
+            scores = np.maximum(result.scores[channel], np.finfo(np.float64).min)
+            values += [average_precision_score(labels == k, scores[:, k]) for k in np.unique(labels).tolist()]
         return float(np.mean(values))
 
 

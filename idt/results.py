@@ -160,8 +160,9 @@ def _draw(counts: NDArray[np.int64], classes: tuple[str, ...], file: BinaryIO) -
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, label="share of the clips of the class")
     places = range(len(classes))
-    for ticks in (axes.set_xticks(places, classes, rotation=90, fontsize=size),
-                  axes.set_yticks(places, classes, fontsize=size)):
+    names = [label.encode(errors="backslashreplace").decode() for label in classes]  # folders need not be UTF-8
+    for ticks in (axes.set_xticks(places, names, rotation=90, fontsize=size),
+                  axes.set_yticks(places, names, fontsize=size)):
         for tick in ticks:
             tick.label1.set_parse_math(False)  # a class may have a $ in its name
     axes.set_xlabel("taken for")

@@ -143,6 +143,8 @@ def test_a_class_that_training_lacks_is_never_chosen(made):
     train = tuple(n for n, item in enumerate(dataset.items) if item.label != "c" and item.group != "p")
     found = evaluate(dataset, videos, [Split("odd", train, (0, 8))], SMALL)
     assert np.isneginf(found.results[0].scores[COMBINED][:, 2]).all()
+    first = found.results[0].scores[COMBINED][:, 0]
+    assert found.average_precision() == np.mean([1.0 if first[0] > first[1] else 0.5, 0.5])  # c: a tie of both clips
 
 
 def test_chi2_of_channels_is_one_kernel(made):
