@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -306,6 +308,25 @@ def test_nobody_reads_on(folder):
                            capture_output=True, text=True, timeout=120, check=False)
     assert child.stdout.startswith("set/pan/0.avi")
     assert child.stderr == ""
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_beside_a_bar_results_go_where_stdout_goes(folder, both):
+    leader, follower = pty.openpty()
+    seen = b""
+    with subprocess.Popen([*IDT, "predict", "set.model.npz", "set/pan/0.avi", "set/pan/1.avi"], stderr=follower,
+                          stdout=follower if both else subprocess.PIPE, env={**os.environ, "COLUMNS": "200"}) as child:
+        os.close(follower)
+        with contextlib.suppress(OSError):  # the end, on Linux
+            while part := os.read(leader, 65536):
+                seen += part
+        piped = b"" if both else child.stdout.read()
+    os.close(leader)
+    assert child.returncode == 0
+    assert b"video 2 of 2" in seen
+    lines = re.findall(rb"set/pan/[01]\.avi   pan .*?\r?\n", seen if both else piped)
+    assert len(lines) == 2
+    assert both or b"set/pan/0.avi   pan" not in seen
 
 
 # ---- predict_videos -------------------------------------------------------------------------------------------------
