@@ -65,7 +65,8 @@ def info(
         lines = _video(file)
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
-        print(f"{name:{width}}  {value}")
+        # The name of a video may have bytes that are no text, which stdout would refuse.
+        print(f"{name:{width}}  {value}".encode(errors="backslashreplace").decode())
 
 
 def _machine() -> Lines:
