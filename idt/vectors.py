@@ -26,7 +26,7 @@ from idt.errors import ParameterError
 from idt.features import Features
 from idt.flow.threads import checked_count, mapped
 from idt.output import replacing
-from idt.params import DESCRIPTORS, Descriptor, Parameters, choice, number
+from idt.params import DESCRIPTORS, Descriptor, Parameters, choice, number, parameters_table
 
 Array: TypeAlias = NDArray[Any]
 Source: TypeAlias = str | os.PathLike[str]
@@ -378,3 +378,26 @@ def _windows(span: tuple[int, int], window: int, stride: int) -> list[tuple[int,
     first, last = span
     count = 1 + max(0, -(-(last + 1 - first - window) // stride))
     return [(start, min(start + window - 1, last)) for start in range(first, first + count * stride, stride)]
+
+
+def parameters_page() -> str:
+    """Return the page ``docs/encoding-parameters.md``: a Markdown table of the fields of EncodingParams."""
+    lines = [
+        "# Parameters of encoding and classifier",
+        "",
+        "Every option of `idt fit`, `idt train` and `idt evaluate`: in the library `EncodingParams(words=64)`, on the",
+        "command line `--words 64`, in a file for `--params` (TOML) `words = 64`. Several values are given as",
+        "`--channels hog,hof` and `channels = [\"hog\", \"hof\"]`. A value that is not allowed is an error that says",
+        "what is. `idt fit` has neither `cost` nor `balanced`, which belong to the classifier.",
+        "",
+        "This page is made from the fields by `python -m idt.vectors > docs/encoding-parameters.md`.",
+        "",
+        *parameters_table(EncodingParams),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    sys.stdout.write(parameters_page())

@@ -7,12 +7,13 @@ import hashlib
 import json
 import resource
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from random_features import random_features
 
-import idt
+import idt.vectors
 from idt.encoding.model import FORMAT, Codebook, kind_of
 from idt.errors import FormatError, OutputError, ParameterError
 from idt.features import Features
@@ -339,3 +340,9 @@ def test_damaged_files_give_a_format_error_or_the_same_numbers(vectors, tmp_path
             for name, rows in vectors.channels.items():
                 np.testing.assert_array_equal(loaded.channels[name], rows)
     assert refused > 300
+
+
+def test_the_page_in_docs_is_made_from_the_fields():
+    page = Path(__file__).parents[1] / "docs" / "encoding-parameters.md"
+    assert page.read_text(encoding="utf-8") == idt.vectors.parameters_page(), (
+        "run: python -m idt.vectors > docs/encoding-parameters.md")
