@@ -1,4 +1,4 @@
-"""Peak memory of `idt extract`, each measured in a process of its own, imports included."""
+"""Peak memory of `idt extract`, each measured in a process of its own, imports included, and of `idt encode`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import av
 import cv2
 import numpy as np
 import pytest
+from random_features import random_features
 
-from idt.features import Features
+from idt.batch import fit_codebook
+from idt.features import Features, FeatureWriter
+from idt.vectors import EncodingParams, Vectors
 from idt.video import frames
 
 pytestmark = [pytest.mark.slow,
@@ -21,6 +24,7 @@ pytestmark = [pytest.mark.slow,
 PEAK_320X240 = 320e6  # bytes
 PER_TWICE_THE_FRAMES = 10e6
 PEAK_3840X2160 = 8e9
+ENCODE_2_MILLION_ROWS = 600e6  # above the start
 
 # The peak of the process itself: what getrusage tells may be that of the process which started it.
 PEAK = """
@@ -33,9 +37,23 @@ import sys
 from idt.cli import main
 assert main(["extract", sys.argv[1], "-o", sys.argv[2], "--threads", "2", "--quiet"]) == 0
 """ + PEAK
+# The difference between before the work and its peak: pages that are mapped from the file count, too.
+ENCODE = """
+import re, sys
+from pathlib import Path
+import idt.vectors
+from idt.cli import main
+def kilobytes(name):
+    return int(re.search(name + r":\\s*([0-9]+) kB", Path("/proc/self/status").read_text())[1])
+Path("/proc/self/clear_refs").write_text("5")
+start = kilobytes("VmRSS")
+assert main(["encode", sys.argv[1], "--codebook", sys.argv[2], "-o", sys.argv[3], "--threads", "2", "--quiet",
+             *sys.argv[4:]]) == 0
+print((kilobytes("VmHWM") - start) * 1024)
+"""
 
 
-def peak(script: str, *arguments: Path) -> int:
+def peak(script: str, *arguments: Path | str) -> int:
     """Peak memory of a Python script, bytes."""
     child = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True,
                            timeout=280, check=False)
@@ -100,3 +118,24 @@ def test_3840x2160(tmp_path: Path, kernels: None, record_testsuite_property: Cal
     assert len(features) > 500_000  # nearly every track ends as a row
     assert used <= PEAK_3840X2160
     (tmp_path / "large.avi.npz").unlink()  # hundreds of megabytes, which pytest would keep
+
+
+def test_encoding_2_million_rows(tmp_path: Path, record_testsuite_property: Callable[[str, object], None]) -> None:
+    left_out = dict.fromkeys(("mbhx", "mbhy", "points", "homographies"))
+    part = random_features(50_000, **left_out)
+    part.position[:, 2] = 0.5
+    part.save(tmp_path / "part.npz")
+    fit_codebook(tmp_path / "part.npz", tmp_path / "x.codebook.npz",
+                 EncodingParams(channels=("trajectory", "hog", "hof"), words=4, samples=2000))
+    with FeatureWriter(tmp_path / "long.npz") as writer:
+        for n in range(40):
+            later = {**part.arrays(), "frame": part.frame + 25 * n}
+            writer.append(Features(**later, meta={**part.meta, "span": {"first": 0, "last": 1014, "frames": 1015}}))
+    assert (tmp_path / "long.npz").stat().st_size > 1.1e9  # of which what is encoded is too much by itself
+    used = [peak(ENCODE, tmp_path / "long.npz", tmp_path / "x.codebook.npz", tmp_path / "out", *window)
+            for window in ((), ("--window", "100", "--stride", "50"))]
+    record_testsuite_property("encoding 2 million rows, MB above the start", [round(u / 1e6) for u in used])
+    found = Vectors.load(tmp_path / "out" / "long.npz")
+    assert (found.meta["rows"], len(found)) == (2_000_000, 20)
+    assert max(used) < ENCODE_2_MILLION_ROWS
+    (tmp_path / "long.npz").unlink()
