@@ -85,8 +85,8 @@ def evaluate(
     """
     settings = read_params(EncodingParams, given, params)
     dataset, features = read_labelled(path, labelled)
-    scheme, splits = _splits(dataset, division)
     check_classes(dataset)
+    scheme, splits = _splits(dataset, division)
     folder = output or Path(f"{dataset.name}-evaluation")
     require_outside(dataset, folder, "output")
     check_folder(folder)
@@ -102,15 +102,15 @@ def evaluate(
     found = evaluate_splits(dataset, videos, splits, settings, threads=cores, progress=tell)
     found = dataclasses.replace(found, seconds={"extract": seconds, **found.seconds})
     files = save(found, folder)
-    print(f"{dataset}\n{scheme}: {_sizes(splits)}\n")
-    _print_table(*_channels(found, official=scheme == "official"))
-    print()
-    _print_table(*_classes(found), words=[_MOST])
-    print()
+    lines = [str(dataset), f"{scheme}: {_sizes(splits)}", "",
+             _table(*_channels(found, official=scheme == "official")), "",
+             _table(*_classes(found), words=[_MOST]), ""]
     if found.empty:
-        print(f"{counted(len(found.empty), 'clip')} without a trajectory (zero vectors), named in {files[0].name}")
-    print("time: " + ", ".join(f"{what} {taken:.1f} s" for what, taken in found.seconds.items()))
-    print(f"results: {folder} ({', '.join(file.name for file in files)})")
+        lines.append(f"{counted(len(found.empty), 'clip')} without a trajectory (zero vectors), named in "
+                     f"{files[0].name}")
+    lines += ["time: " + ", ".join(f"{what} {taken:.1f} s" for what, taken in found.seconds.items()),
+              f"results: {folder} ({', '.join(file.name for file in files)})"]
+    print("\n".join(lines).encode(errors="backslashreplace").decode())  # names of classes need not be UTF-8
 
 
 def _splits(dataset: Dataset, division: Division) -> tuple[str, list[Split]]:
@@ -169,8 +169,8 @@ def _classes(found: Evaluation) -> tuple[list[str], list[list[str]]]:
     return ["class", "clips", f"{COMBINED}, %", _MOST], rows
 
 
-def _print_table(header: list[str], rows: list[list[str]], *, words: Sequence[str] = ()) -> None:
-    """Print a table on stdout; columns are aligned to the right, but for the first one and those of `words`."""
+def _table(header: list[str], rows: list[list[str]], *, words: Sequence[str] = ()) -> str:
+    """Return a table as text; columns are aligned to the right, but for the first one and those of `words`."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -185,4 +185,4 @@ def _print_table(header: list[str], rows: list[list[str]], *, words: Sequence[st
     console = Console(width=None if terminal else _WIDE)
     with console.capture() as text:
         console.print(table)
-    print("\n".join(line.rstrip() for line in text.get().splitlines()))
+    return "\n".join(line.rstrip() for line in text.get().splitlines())
