@@ -724,7 +724,7 @@ def is_current(job: Job, features: Features) -> bool:
     """Tell whether features were made from the video as it is now by this version of the method, in whatever way."""
     meta = features.meta
     made, inputs = meta.get("params"), meta.get("inputs")
-    if not all(isinstance(value, dict) for value in (made, inputs, meta.get("video"))):
+    if not (isinstance(made, dict) and isinstance(inputs, dict) and isinstance(meta.get("video"), dict)):
         return False
     try:
         params = Params.from_dict(made)

@@ -148,8 +148,8 @@ def _common_params(features: Mapping[Path, Features]) -> Params:
     """Return the parameters that all features were extracted with; the default ones where there are none."""
     found: dict[Path, Params] = {}
     for path, one in features.items():
-        with contextlib.suppress(ParameterError, TypeError):  # those of another version may have other names
-            found[path] = Params.from_dict(one.meta.get("params"))
+        with contextlib.suppress(ParameterError, KeyError, TypeError):  # those of another version may be others
+            found[path] = Params.from_dict(one.meta["params"])
     if not found:
         return Params()
     first, params = next(iter(found.items()))
