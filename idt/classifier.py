@@ -16,7 +16,7 @@ from idt.encoding.svm import Chi2SVM, LinearSVM, gram
 from idt.errors import ParameterError
 from idt.features import Features
 from idt.flow.threads import checked_count, mapped
-from idt.vectors import EncodingParams, encode, learn_codebook
+from idt.vectors import EncodingParams, encode, learn_codebook, shared_extraction
 
 Array: TypeAlias = NDArray[Any]
 
@@ -66,11 +66,11 @@ def train(dataset: Dataset, videos: Sequence[Features], params: EncodingParams |
     check_number(dataset, videos)
     check_classes(dataset)
     labels = [item.label for item in dataset.items]
-    codebook = learn_codebook(videos, params, threads=threads)
-    if codebook.meta["extraction"] is None:
+    if shared_extraction(videos) is None:
         raise ParameterError(f"{dataset.name}: its features were not all extracted in the same known way, so that those"
                              " of new videos would not be like them: extract all of its videos with idt extract and the"
                              " same parameters.")
+    codebook = learn_codebook(videos, params, threads=threads)
     vectors = encode_all(videos, codebook, threads=threads)
     meta = {"dataset": dataset.name, "clips": len(labels), "classes": len(dataset.classes)}
     return Model(codebook, _fitted(new_machine(params), list(vectors.values()), labels), meta)

@@ -199,16 +199,21 @@ def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = N
             channels[name] = channel
             if report is not None:
                 report(name, channel)
-    first, *others = map(_extraction, videos)
     return Codebook(channels, {"params": params.to_dict(), "videos": len(videos),
                                "descriptors": sum(min(count, len(video)) for video in videos),
-                               "extraction": first if all(other == first for other in others) else None})
+                               "extraction": shared_extraction(videos)})
 
 
 def _encoder(params: EncodingParams) -> Any:
     if params.encoder == "fisher":
         return FisherVector(DiagonalGMM(params.words, seed=params.seed))
     return (VLAD if params.encoder == "vlad" else BagOfWords)(KMeans(params.words, seed=params.seed))
+
+
+def shared_extraction(videos: Sequence[Features]) -> dict[str, Any] | None:
+    """Return the parameters that all videos were extracted with; None where they differ or are unknown (a text)."""
+    first, *others = map(_extraction, videos)
+    return first if all(other == first for other in others) else None
 
 
 def _extraction(video: Features) -> dict[str, Any] | None:
