@@ -92,9 +92,13 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        groups = len({item.group for item in self.items} - {None})
-        return (f"{self.name}: {len(self.items)} clips of {len(self.classes)} classes, {groups or 'no'} groups, "
-                f"{len(self.official) or 'no'} official splits (read as {self.layout})")
+        def counted(number: int, one: str, many: str) -> str:
+            return f"{number or 'no'} {one if number == 1 else many}"
+
+        return (f"{self.name}: {counted(len(self.items), 'clip', 'clips')} of "
+                f"{counted(len(self.classes), 'class', 'classes')}, "
+                f"{counted(len({item.group for item in self.items} - {None}), 'group', 'groups')}, "
+                f"{counted(len(self.official), 'official split', 'official splits')} (read as {self.layout})")
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def test_official_splits_have_their_mean_and_shared_groups_are_told(folder, caps
     sides = ["split", "train", "train", "test", "train", "train", "test", "test"]
     Path("set/labels.csv").write_text("".join(f"{row},{side}\n" for row, side in zip(rows, sides, strict=True)))
     out, err = evaluate(capsys, "set", *QUICK)
-    assert out[0].endswith("1 official splits (read as csv)")
+    assert out[0].endswith("1 official split (read as csv)")
     assert out[1] == "official: 1 split, training on 4 clips, testing on 3"
     assert out[3] == "in %      accuracy  mean of splits  mean class accuracy    mAP"
     assert not any("warning" in line for line in err)

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from idt.datasets import Dataset, Item, read_dataset, splits, training_side
+from idt.datasets import Dataset, Item, default_scheme, read_dataset, splits, training_side
 from idt.errors import FormatError, ParameterError, VideoError
 
 
@@ -528,6 +528,20 @@ def test_groups_on_both_sides_of_an_official_split_are_told():
 def test_splits_that_cannot_be_made(dataset, scheme, options, message):
     with pytest.raises(ParameterError, match=message):
         splits(dataset, scheme, **options)
+
+
+def test_the_splits_of_a_dataset_that_nobody_chose():
+    assert default_scheme(dataset_of("aabb", groups="pqpq", sides=["train", "test", "train", "test"])) == "official"
+    assert default_scheme(dataset_of("aabb", groups="pqpq")) == "leave-one-group-out"
+    assert default_scheme(dataset_of("aabb", groups=["p", "q", "p", None])) == "k-fold"
+    assert default_scheme(dataset_of("aabb", groups="pppp")) == "k-fold"
+    assert default_scheme(dataset_of("aabb")) == "k-fold"
+
+
+def test_a_dataset_in_one_line():
+    one = dataset_of("a", groups="p", sides=["train"])
+    assert str(one) == "set: 1 clip of 1 class, 1 group, 1 official split (read as csv)"
+    assert str(dataset_of("aab")) == "set: 3 clips of 2 classes, no groups, no official splits (read as csv)"
 
 
 def test_the_training_side_of_an_official_split_is_a_dataset():
