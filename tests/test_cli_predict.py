@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import pty
@@ -101,10 +102,11 @@ def test_train_extracts_what_is_missing_with_the_same_parameters(folder, capsys)
 
 
 @pytest.mark.parametrize("encoding", [ENCODING, (*ENCODING, "--encoder", "bow", "--norm", "l1")])
-def test_the_number_of_threads_does_not_change_a_byte(folder, encoding):
+def test_the_number_of_threads_does_not_change_a_byte(folder, capsys, encoding):
     for threads in ("1", "2"):
         assert main(["train", "set", "-o", f"{threads}.model.npz", "--threads", threads, "--quiet", *encoding]) == 0
     assert Path("1.model.npz").read_bytes() == Path("2.model.npz").read_bytes()
+    assert capsys.readouterr() == ("", "")
 
 
 def test_train_takes_parameters_from_a_file(folder):
@@ -250,6 +252,19 @@ def test_features_made_otherwise_are_extracted_anew(folder, capsys):
     extract_videos("set/pan/0.avi", "other", Params(camera=False, scales=1, stride=9, length=5, temporal_cells=1))
     assert main(["predict", "set.model.npz", "set/pan/0.avi", "--features", "other"]) == 0
     assert Path("other/0.avi.npz").read_bytes() == expected
+
+
+def test_a_descriptor_that_is_no_number_fails_its_video(folder, capsys):
+    path = Path("set-features/pan/0.avi.npz")
+    features = Features.load(path)
+    hog = np.array(features.hog)
+    hog[7, 2] = np.nan
+    dataclasses.replace(features, hog=hog).save(path)
+    assert main(["predict", "set.model.npz", "set", "--features", "set-features"]) == 1
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 5
+    assert err.startswith(f"idt: hog of {path} has a number that is NaN, infinite or beyond float32 in row 7: ")
+    assert err.endswith("\n5 done, 1 failed; the files are in set-features\n")
 
 
 def test_videos_of_one_name_need_no_folder_of_features(folder, capsys):
