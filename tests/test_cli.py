@@ -73,7 +73,7 @@ def test_help_lists_the_commands(capsys):
     for arguments in ([], ["--help"]):
         assert main(arguments) == 0
         out = capsys.readouterr().out
-        for command in ("demo", "extract", "view", "export", "diff", "info"):
+        for command in ("demo", "extract", "view", "export", "diff", "info", "train", "predict"):
             assert re.search(rf"│ {command} +[A-Z]", out)
 
 

@@ -344,6 +344,21 @@ def test_beside_a_bar_results_go_where_stdout_goes(folder, both):
     assert both or b"set/pan/0.avi   pan" not in seen
 
 
+@pytest.mark.slow
+def test_actions_of_actors_who_were_not_learnt_from(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    actions, learnt = ("bend", "jack", "wave1"), ("daria", "denis", "eli", "ido", "ira")
+    rows = [f"{action}/{actor}_{action}.avi,{action}" for action in actions for actor in learnt]
+    Path("three.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    videos = data / "weizmann"
+    assert main(["train", "three.csv", "--videos", str(videos), "-o", "x.model.npz", "--words", "16", "--quiet"]) == 0
+    others = [str(videos / action / f"{actor}_{action}.avi") for action in actions for actor in ("lyova", "shahar")]
+    assert main(["predict", "x.model.npz", *others, "--top", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert [line.split()[1] for line in out.splitlines()] == [action for action in actions for _ in range(2)]
+    assert err == ""
+
+
 # ---- predict_videos -------------------------------------------------------------------------------------------------
 
 def test_outcomes_have_the_ranking_and_nothing_stays(folder, tmp_path, monkeypatch):
