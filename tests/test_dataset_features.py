@@ -101,12 +101,8 @@ def test_features_that_are_all_outdated_keep_their_parameters(folder):
     assert all(f.meta["params"] == QUICK.to_dict() for f in found)
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("params", None), ("params", 3), ("params", {"stride": []}), ("params", {"strides": 8}), ("inputs", "none"),
-    ("video", []), ("video", None), ("key", None), ("key", {})])
-def test_meta_of_the_wrong_kind_is_no_meta(folder, name, value):
-    extract_videos("set", "features", QUICK)
-    path = folder / "features/pan/0.avi.npz"
+def break_meta(path, name, value):
+    """Write a value of any type into the meta of a features file."""
     with zipfile.ZipFile(path) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
     meta = json.loads(str(np.load(path)["meta"]))
@@ -118,8 +114,33 @@ def test_meta_of_the_wrong_kind_is_no_meta(folder, name, value):
                     np.save(file, np.array(json.dumps(meta)))
                 else:
                     file.write(content)
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("params", None), ("params", 3), ("params", {"stride": []}), ("params", {"strides": 8}), ("inputs", "none"),
+    ("video", []), ("video", None), ("key", None), ("key", {})])
+def test_meta_of_the_wrong_kind_is_no_meta(folder, name, value):
+    extract_videos("set", "features", QUICK)
+    break_meta(folder / "features/pan/0.avi.npz", name, value)
     found, states = outcomes_of()
     assert states["pan/0.avi"] == "done"
+    assert [f.meta["params"] for f in found] == [QUICK.to_dict()] * 4
+
+
+@pytest.mark.parametrize("value", [None, 3, {"stride": []}, {"strides": 8}])
+def test_where_no_features_tell_their_parameters_they_are_the_default_ones(folder, value):
+    extract("pan/0.avi")
+    break_meta(folder / "features/pan/0.avi.npz", "params", value)
+    found, states = outcomes_of()
+    assert set(states.values()) == {"done"}
+    assert [f.meta["params"] for f in found] == [Params().to_dict()] * 4
+
+
+def test_outdated_features_of_other_parameters_give_way(folder):
+    extract("pan/0.avi", dataclasses.replace(QUICK, stride=6))
+    change_meta("features/pan/0.avi.npz", key="made by another version")
+    extract("pan/1.avi")
+    found, _ = outcomes_of()
     assert [f.meta["params"] for f in found] == [QUICK.to_dict()] * 4
 
 
