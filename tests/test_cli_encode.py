@@ -243,6 +243,9 @@ def test_a_video_without_trajectories_has_zero_vectors_and_is_counted(codebook, 
     err = capsys.readouterr().err
     assert "features/still.npz: 0 trajectories (it is still), zero vectors in " in err
     assert err.endswith("4 done; the files are in out\n1 video without a trajectory: zero vectors\n")
+    arguments = ["encode", "features/still.npz", "--codebook", "x.codebook.npz", "-o", "out", "--force", "--quiet"]
+    assert main(arguments) == 0
+    assert capsys.readouterr() == ("", "")
     found = Vectors.load("out/still.npz")
     assert (found.count.tolist(), found.meta["rows"], found.meta["reason"]) == ([0], 0, "it is still")
     assert found.channels["hog"].shape == (1, 288)

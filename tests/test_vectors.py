@@ -135,6 +135,8 @@ def test_arguments_that_are_not_allowed(codebook, options, message):
 def test_features_that_do_not_fit(codebook, tmp_path):
     with pytest.raises(ParameterError, match=r"Übung.*: its features have no hog: extract with it"):
         encode(video(hog=None), codebook)
+    with pytest.raises(ParameterError, match=r"Übung.*: its features have no cnn: extract with it"):
+        encode(video(), Codebook({"cnn": codebook.channels["hog"]}))
     with pytest.raises(ParameterError, match=r"^hog of Übung.* has 95 columns: 96 are needed"):
         encode(video(hog=video().hog[:, 1:]), codebook)
     bad = video()
@@ -228,7 +230,9 @@ def test_what_is_saved_and_loaded_is_the_same(vectors, tmp_path):
     assert loaded.meta == {"kind": "vectors", "format": FORMAT, **vectors.meta}
     loaded.save(tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    assert kind_of(tmp_path / "a.npz") == "vectors"
+    dataclasses.replace(vectors, meta={"kind": "features", "format": 9}).save(tmp_path / "c.npz")
+    assert kind_of(tmp_path / "a.npz") == kind_of(tmp_path / "c.npz") == "vectors"
+    assert Vectors.load(tmp_path / "c.npz").meta == {"kind": "vectors", "format": FORMAT}
 
 
 def test_the_key_depends_on_all_that_decides_the_numbers_and_on_nothing_else():
