@@ -185,4 +185,4 @@ def _table(header: list[str], rows: list[list[str]], *, words: Sequence[str] = (
     console = Console(width=None if terminal else _WIDE)
     with console.capture() as text:
         console.print(table)
-    return "\n".join(line.rstrip() for line in text.get().splitlines())
+    return "\n".join(line.rstrip() for line in text.get().splitlines() if line.strip())

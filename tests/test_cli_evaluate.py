@@ -175,6 +175,7 @@ def test_tables_fit_into_a_terminal(folder):
     assert re.fullmatch(r" *─+ *", lines[head + 1])
     assert max(len(line) for line in lines[head:head + 6]) <= 60
     assert lines[head + 2].split()[0] == "hof"
+    assert not any(line.strip() == following.strip() == "" for line, following in zip(lines, lines[1:], strict=False))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

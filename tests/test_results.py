@@ -57,6 +57,7 @@ def folder(found, tmp_path_factory):
 
 
 def table(path):
+    assert b"\r" not in Path(path).read_bytes()
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.reader(file, strict=True))
 
