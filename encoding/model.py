@@ -232,7 +232,8 @@ def read_file(path: Source, kind: str, build: Callable[[dict[str, Any], Mapping[
             meta = json.loads(str(file["meta"][()]))
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # zipfile, zlib, json and NumPy raise nearly anything on damaged bytes
-        raise FormatError(f"{name}: not {called} that can be read ({error}).") from error
+        reason = getattr(error, "strerror", None) or error
+        raise FormatError(f"{name}: not {called} that can be read ({reason}).") from error
     found = meta.get("kind") if isinstance(meta, dict) else None
     if not isinstance(meta, dict) or found != kind:
         what = _KINDS[found][0] if isinstance(found, str) and found in _KINDS else found or "unknown"

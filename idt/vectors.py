@@ -283,9 +283,11 @@ def encode(video: Features, codebook: Codebook, *, window: int | None = None, st
 
     def made(name: str) -> NDArray[np.float32]:
         channel, bag = codebook.channels[name], bags[name]
-        return np.stack([channel.encode(LazyBag(bag, rows=rows),
-                                        None if channel.pyramid is None else position(rows, *span))
-                         for rows, span in zip(parts, spans, strict=True)])
+        found = np.empty((len(spans), channel.size), np.float32)
+        for n, (rows, span) in enumerate(zip(parts, spans, strict=True)):
+            found[n] = channel.encode(LazyBag(bag, rows=rows),
+                                      None if channel.pyramid is None else position(rows, *span))
+        return found
 
     bags = {name: _bag(video, name) for name in codebook.channels}
     with one_thread():  # around all threads: the limit is that of the process
