@@ -90,6 +90,7 @@ def evaluate(
     folder = output or Path(f"{dataset.name}-evaluation")
     require_outside(dataset, folder, "output")
     check_folder(folder)
+    _show(str(dataset), f"{scheme}: {_sizes(splits)}", "")  # before hours of extraction, should it be read wrongly
     cores = threads or usable_cores()
     began = time.perf_counter()
     videos = read_features(dataset, features, settings.channels, common, threads=cores)
@@ -102,15 +103,16 @@ def evaluate(
     found = evaluate_splits(dataset, videos, splits, settings, threads=cores, progress=tell)
     found = dataclasses.replace(found, seconds={"extract": seconds, **found.seconds})
     files = save(found, folder)
-    lines = [str(dataset), f"{scheme}: {_sizes(splits)}", "",
-             _table(*_channels(found, official=scheme == "official")), "",
-             _table(*_classes(found), words=[_MOST]), ""]
+    _show(_table(*_channels(found, official=scheme == "official")), "", _table(*_classes(found), words=[_MOST]), "")
     if found.empty:
-        lines.append(f"{counted(len(found.empty), 'clip')} without a trajectory (zero vectors), named in "
-                     f"{files[0].name}")
-    lines += ["time: " + ", ".join(f"{what} {taken:.1f} s" for what, taken in found.seconds.items()),
-              f"results: {folder} ({', '.join(file.name for file in files)})"]
-    print("\n".join(lines).encode(errors="backslashreplace").decode())  # names of classes need not be UTF-8
+        _show(f"{counted(len(found.empty), 'clip')} without a trajectory (zero vectors), named in {files[0].name}")
+    _show("time: " + ", ".join(f"{what} {taken:.1f} s" for what, taken in found.seconds.items()),
+          f"results: {folder} ({', '.join(file.name for file in files)})")
+
+
+def _show(*lines: str) -> None:
+    """Print lines on stdout at once; names of classes and folders need not be UTF-8."""
+    print("\n".join(lines).encode(errors="backslashreplace").decode(), flush=True)
 
 
 def _splits(dataset: Dataset, division: Division) -> tuple[str, list[Split]]:

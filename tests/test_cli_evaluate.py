@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import pty
@@ -175,7 +176,7 @@ def test_tables_fit_into_a_terminal(folder):
     assert re.fullmatch(r" *─+ *", lines[head + 1])
     assert max(len(line) for line in lines[head:head + 6]) <= 60
     assert lines[head + 2].split()[0] == "hof"
-    assert not any(line.strip() == following.strip() == "" for line, following in zip(lines, lines[1:], strict=False))
+    assert not any(a.strip() == b.strip() == "" for a, b in itertools.pairwise(lines))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
@@ -224,7 +225,7 @@ def test_a_video_that_fails_ends_it_after_the_others(folder, capsys):
     shutil.rmtree("set-features")
     Path("set/down/b.avi").write_bytes(b"no video" * 50)
     out, err = evaluate(capsys, "set", *QUICK, code=1)
-    assert out == []
+    assert len(out) == 3  # the dataset and its splits
     assert re.match(r"idt: 1 of 7 videos of set cannot be extracted: set/down/b\.avi\. Repair them or take them out of "
                     r"the dataset; all others are done\. The first: set/down/b\.avi", err[-1])
     assert sum(line.startswith("set/") for line in err) == 6
