@@ -262,11 +262,13 @@ def test_without_matplotlib_all_but_the_picture_is_written(folder, capsys, monke
                        "densetraj[report].")
 
 
-def test_names_of_classes_are_no_markup_and_need_not_be_utf8(folder):
+def test_names_of_classes_are_no_markup_are_not_cut_and_need_not_be_utf8(folder):
     Path("set/labels.csv").unlink()
     Path("set/still.avi").unlink()
     os.rename(b"set/down", b"set/[b]d\xff")
+    os.rename("set/right", "set/" + 150 * "r")
     child = subprocess.run([*IDT, "evaluate", "set", *QUICK, "--folds", "3"], capture_output=True, text=True,
                            timeout=120, env={**os.environ, "PYTHONUTF8": "1"}, check=False)
     assert child.returncode == 0, child.stderr
     assert re.search(r"\n\[b\]d\\udcff +3 ", child.stdout)
+    assert re.search(r"\nr{150} +3 ", child.stdout)
