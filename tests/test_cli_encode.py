@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_features import random_features
+from random_features import random_features, run_limited
 
 from idt.batch import encode_videos, features_files, fit_codebook
 from idt.cli import main
@@ -346,6 +346,16 @@ def test_the_library_does_what_the_command_does(codebook):
     assert [outcome.job.output for outcome in summary.outcomes] == [Path("out/a.avi.npz"), Path("out/b.avi.npz")]
     assert [outcome.meta["windows"] for outcome in summary.outcomes] == [2, 2]
     assert encode_videos("features/walk", "out", codebook, window=20).count("skipped") == 2
+
+
+@pytest.mark.parametrize("arguments", [["fit", "features", "-o", "out/y.codebook.npz", *SMALL],
+                                       ["encode", "features/c.avi.npz", "--codebook", "x.codebook.npz", "-o", "out",
+                                        "--window", "1"]])
+def test_a_full_disk_leaves_nothing(codebook, arguments):
+    result = run_limited("import sys; from idt.cli import main; sys.exit(main(sys.argv[1:]))", *arguments, limit=20_000)
+    assert result.returncode == 1
+    assert re.fullmatch(r"idt: out/[a-z.]+\.npz cannot be written: File too large\.", result.stderr.splitlines()[-1])
+    assert files("out") == []
 
 
 # idt info
