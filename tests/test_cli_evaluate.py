@@ -149,6 +149,7 @@ def test_other_splits(folder, capsys):
     out, _ = evaluate(capsys, "set", *QUICK, "--folds", "2")  # of folders without groups: k-fold
     assert out[0] == "set: 6 clips of 2 classes, no groups, no official splits (read as folders)"
     assert out[1].startswith("k-fold: 2 splits, training on ")
+    assert not any("without a trajectory" in line for line in out)
 
 
 def test_parameters_come_from_a_file_and_flags(folder, capsys):
