@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -22,7 +21,6 @@ from idt.vectors import duration
 Paths: TypeAlias = str | os.PathLike[str]
 
 _NAMED = 5  # videos that a message names
-_SPARE = 256  # files that are open beside features
 
 
 def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descriptor] = (), threads: int = 1,
@@ -64,7 +62,6 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
     """
     paths = [features_path(dataset, item, folder) for item in dataset.items]
     jobs = {path: Job(item.path, path) for path, item in zip(paths, dataset.items, strict=True)}
-    _allow_open(len(jobs))
     current: dict[Path, Features] = {}
     outdated: dict[Path, Features] = {}
     for path, job in jobs.items():
@@ -103,7 +100,6 @@ def load_features(dataset: Dataset, folder: Paths) -> list[Features]:
     if missing:
         raise FormatError(f"{missing[0]} is missing{f', and {len(missing) - 1} more' if len(missing) > 1 else ''}: "
                           f"extract the videos first, idt extract {dataset.root} -o {os.fspath(folder)}.")
-    _allow_open(len(files))
     opened = {path: Features.load(path) for path in files}
     return [rows_of(opened[path], item) for path, item in zip(paths, dataset.items, strict=True)]
 
@@ -168,16 +164,3 @@ def _failure(dataset: Dataset, failed: Sequence[Outcome]) -> VideoError:
     return VideoError(f"{len(names)} of {len({item.path for item in dataset.items})} videos of {dataset.name} "
                       f"cannot be extracted: {', '.join(names[:_NAMED])}{more}. Repair them or take them out of the "
                       f"dataset; all others are done. The first: {failed[0].reason}")
-
-
-def _allow_open(files: int) -> None:
-    """Let this process have so many features files open: as long as the file is mapped, its descriptor is held."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = files + _SPARE
-    if soft == resource.RLIM_INFINITY or soft >= needed:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    except (OSError, ValueError) as error:
-        raise ParameterError(f"The features of {files} videos are open at the same time, but this process may not have "
-                             f"{needed} files open: raise the limit (ulimit -n, at most {hard} here).") from error

@@ -44,6 +44,7 @@ _ALIGN = 64
 _HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '([^']{1,20})', 'fortran_order': False, "
                      rb"'shape': \(([0-9, ]{0,60})\), \} *\n", re.DOTALL)
 _BLOCK = 1 << 20
+_SPARE = 256  # files that are open beside features
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -394,6 +395,10 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
     except IdtError:
         raise
     except OSError as exc:
+        if exc.errno == errno.EMFILE:  # nothing is wrong with this file
+            raise IdtError(f"{os.fspath(path)} cannot be opened: each features file in use is an open file, and this "
+                           f"process may not have more than {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}: raise "
+                           "the limit (ulimit -n).") from exc
         raise FormatError(f"{os.fspath(path)} cannot be read: {exc.strerror or exc}.") from exc
     except Exception as exc:  # zipfile, zlib, json and NumPy's header parser raise nearly anything on damaged bytes
         raise FormatError(f"{os.fspath(path)} is damaged or incomplete ({exc}): make it again.") from exc
@@ -407,12 +412,10 @@ def _is_npz(path: str | os.PathLike[str]) -> bool:
 
 def _load_npz(path: str | os.PathLike[str]) -> Features:
     with _reading(path):
-        try:
-            members, view = _opened(path)
-        except OSError as error:
-            if error.errno != errno.EMFILE or not _more_handles():
-                raise
-            members, view = _opened(path)
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            _keep_handles(file.fileno())
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if "meta" not in members:
             raise FormatError(f"{os.fspath(path)} has no meta: it is not a features file of this package.")
         meta = json.loads(str(_mapped(view, "meta", members.pop("meta"))))
@@ -435,22 +438,15 @@ def _load_npz(path: str | os.PathLike[str]) -> Features:
         return features
 
 
-def _opened(path: str | os.PathLike[str]) -> tuple[dict[str, zipfile.ZipInfo], mmap.mmap]:
-    """Return the members of an archive by name, and the whole of it mapped."""
-    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        return members, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _more_handles() -> bool:
-    """Allow this process as many open files as it may have, which is often far more than it is given at first.
+def _keep_handles(handle: int) -> None:
+    """Let this process have as many open files as it may, which is often far more than at first, before few are left.
 
     A mapping keeps its file open, and those of a dataset are many.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] > soft
+    if soft != hard and handle + _SPARE > soft:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _mapped(view: mmap.mmap, name: str, info: zipfile.ZipInfo) -> Array:

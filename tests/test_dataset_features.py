@@ -6,8 +6,6 @@ import dataclasses
 import json
 import os
 import re
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -209,35 +207,6 @@ def test_videos_outside_the_root_have_their_features_in_the_folder_all_the_same(
     assert features_path(dataset, Item(f"{tmp_path}/x/1/a.avi", "a"), "f") == Path("f/1/a.avi.npz")
     assert features_path(dataset, Item(f"{tmp_path}/x/../y/a.avi", "a"), "f") == Path(f"f{tmp_path}/y/a.avi.npz")
     assert features_path(dataset, Item(f"{tmp_path}/xx/a.avi", "a"), "f") == Path(f"f{tmp_path}/xx/a.avi.npz")
-
-
-_MANY = """
-import resource, sys
-from idt.dataset_features import load_features
-from idt.datasets import Dataset, Item
-hard = int(sys.argv[2])
-resource.setrlimit(resource.RLIMIT_NOFILE, (30, hard))
-items = tuple(Item(f"{n}.avi", "a") for n in range(60))
-try:
-    found = load_features(Dataset(items, ("a",), "many", "csv", "."), sys.argv[1])
-    print(len(found), sum(map(len, found)))
-except Exception as error:
-    print(type(error).__name__, error)
-"""
-
-
-def test_more_features_than_a_process_may_open_by_default(tmp_path):
-    features = random_features(3)
-    for n in range(60):
-        features.save(tmp_path / f"{n}.avi.npz")
-
-    def run(hard):
-        return subprocess.run([sys.executable, "-c", _MANY, os.fspath(tmp_path), str(hard)], capture_output=True,
-                              text=True, timeout=120, check=True).stdout.strip()
-
-    assert run(1000) == "60 180"
-    assert run(40) == ("ParameterError The features of 60 videos are open at the same time, but this process may not "
-                       "have 316 files open: raise the limit (ulimit -n, at most 40 here).")
 
 
 def test_segments_hold_the_trajectories_that_lie_within():

@@ -394,3 +394,25 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     assert os.path.getsize(tmp_path / "a.npz") > 17e6
     assert peaks[1] < peaks[0] + 200_000
     assert peaks[1] < 4e6
+
+
+_MANY = """
+import resource, sys
+from idt.features import Features
+resource.setrlimit(resource.RLIMIT_NOFILE, (30, int(sys.argv[2])))
+try:
+    found = [Features.load(sys.argv[1]) for _ in range(60)]
+    print(len(found), sum(map(len, found)), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(("hard", "expected"), [
+    (1000, "60 180 1000"),
+    (40, "IdtError {path} cannot be opened: each features file in use is an open file, and this process may not have "
+         "more than 40: raise the limit (ulimit -n).")])
+def test_more_files_than_a_process_may_open_at_first(tmp_path, hard, expected):
+    random_features(3).save(tmp_path / "a.npz")
+    child = run_limited(_MANY, tmp_path / "a.npz", str(hard))
+    assert child.stdout.strip() == expected.format(path=tmp_path / "a.npz"), child.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import resource
 import zipfile
 from pathlib import Path
 
@@ -182,16 +181,6 @@ def test_channels_are_reported_in_order():
     told = []
     codebook = learn_codebook([video()], SMALL, threads=2, report=lambda name, channel: told.append((name, channel)))
     assert told == list(codebook.channels.items())
-
-
-def test_more_features_can_be_open_than_files_are_allowed_at_first(tmp_path):
-    random_features(5).save(tmp_path / "a.npz")
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
-        assert len([Features.load(tmp_path / "a.npz") for _ in range(150)]) == 150
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # Files
