@@ -46,10 +46,10 @@ def info(
     """
     if file is None:
         if compile:
-            from idt import pipeline, video_flow
+            from idt import classifier, pipeline, video_flow
 
-            pipeline.compile_kernels()
-            video_flow.compile_kernels()
+            for module in (pipeline, video_flow, classifier):
+                module.compile_kernels()
         lines = _machine()
     elif compile:
         raise ParameterError(f"compile goes without a file, but {file} is given.")

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from idt.datasets import Dataset
 from idt.encoding.bags import one_thread
+from idt.encoding.bow import BagOfWords
+from idt.encoding.codebook import DiagonalGMM, KMeans
+from idt.encoding.fisher import FisherVector
 from idt.encoding.model import Codebook, Model
 from idt.encoding.svm import Chi2SVM, LinearSVM, gram
+from idt.encoding.vlad import VLAD
 from idt.errors import ParameterError
 from idt.features import Features
 from idt.flow.threads import checked_count, mapped
@@ -150,3 +154,12 @@ def encode_all(videos: Sequence[Features], codebook: Codebook, *, threads: int =
             for name, rows in vectors.channels.items():
                 found[name][n] = rows[0]
     return found
+
+
+def compile_kernels() -> None:
+    """Compile all kernels of encoders and classifiers and store them in the cache, so that no later run has to."""
+    bags = np.random.default_rng(0).random((2, 20, 4), np.float32)
+    for encoder in (FisherVector(DiagonalGMM(2)), VLAD(KMeans(2)), BagOfWords(KMeans(2))):
+        vectors = encoder.fit(bags).transform(bags)
+    for machine in (LinearSVM(), Chi2SVM()):
+        machine.fit(vectors, ["a", "b"]).decision_function(vectors)

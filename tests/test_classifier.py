@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,12 +33,14 @@ def video(label, seed, rows=60):
     return features
 
 
-@pytest.fixture(scope="module")
-def made():
+def dataset_and_videos():
     """Clips of three classes, which are not in the order of the alphabet, by four actors; and their features."""
     items = tuple(Item(f"v/{name}_{actor}.avi", name, actor) for name in "cab" for actor in ("p", "q", "r", "s"))
     dataset = Dataset(items, ("c", "a", "b"), "made", "csv", "v")
     return dataset, [video("cab".index(item.label), n) for n, item in enumerate(items)]
+
+
+made = pytest.fixture(dataset_and_videos, scope="module", name="made")
 
 
 def part(made, indices):
@@ -159,3 +165,25 @@ def test_features_that_a_model_does_not_take(made):
     clip.hog[11, 3] = np.nan
     with pytest.raises(ParameterError, match=r"hog of .* has a number that is NaN, .* in row 11"):
         predict(clip, model)
+
+
+_COMPILED = """
+import dataclasses, os, sys
+from pathlib import Path
+from test_classifier import BAGS, SMALL, dataset_and_videos
+from idt.classifier import compile_kernels, encode_all, train
+compile_kernels()
+files = sorted(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nb?"))
+dataset, videos = dataset_and_videos()
+for params in (SMALL, BAGS, dataclasses.replace(SMALL, encoder="vlad")):
+    model = train(dataset, videos, params)
+    model.scores(encode_all(videos, model.codebook))
+print(len(files), sorted(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nb?")) == files)
+"""
+
+
+def test_what_is_compiled_ahead_is_all_that_is_used(tmp_path):
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
+    child = subprocess.run([sys.executable, "-c", _COMPILED], capture_output=True, text=True, timeout=200, check=False,
+                           env=env)
+    assert child.stdout == "12 True\n", child.stderr
