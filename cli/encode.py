@@ -11,7 +11,7 @@ from idt.cli.options import Common, Output, Threads, usable_cores
 from idt.cli.progress import Reporter, counted
 
 if TYPE_CHECKING:
-    from idt.batch import Summary
+    from idt.runner import Summary
 
 
 def encode(

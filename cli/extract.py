@@ -51,10 +51,11 @@ def extract(
     verify
         Take a video for unchanged only when its content is, not by size and time stamp.
     """
-    from idt.batch import extract_videos, require_all_descriptors, work_list
+    from idt.batch import extract_videos, require_all_descriptors
     from idt.cli.progress import Reporter, counted
     from idt.features import Features
     from idt.text import write_text
+    from idt.work import work_list
 
     settings = params_of(given, params)
     with tempfile.TemporaryDirectory() as scratch:

@@ -13,7 +13,7 @@ from idt.flow.tvl1 import TVL1Params
 from idt.video_flow import FlowParams
 
 if TYPE_CHECKING:
-    from idt.batch import FlowEstimate
+    from idt.estimate import FlowEstimate
 
     GivenFlow: TypeAlias = Any
     GivenTVL1: TypeAlias = Any
@@ -62,7 +62,8 @@ def flow(
         Write nothing; solve a few pairs of some of the videos and print how long all will take and how large it will
         be.
     """
-    from idt.batch import estimate_flow, flow_videos
+    from idt.batch import flow_videos
+    from idt.estimate import estimate_flow
 
     settings = flow_params(given, tvl1, params)
     cores = threads or usable_cores()

@@ -14,7 +14,7 @@ from idt.cli.progress import Reporter
 from idt.errors import ParameterError
 
 if TYPE_CHECKING:
-    from idt.batch import Outcome
+    from idt.runner import Outcome
 
 
 def _some(_type: Any, value: int) -> None:
@@ -51,8 +51,9 @@ def predict(
         Folder of the features of the videos, as idt extract writes them; those that are missing or out of date are
         extracted into it. Without it features are not kept.
     """
-    from idt.batch import predict_videos, sources_of
+    from idt.batch import predict_videos
     from idt.encoding.model import Model
+    from idt.work import sources_of
 
     loaded = Model.load(model)
     sources = [source for source, _ in sources_of(inputs)]

@@ -15,10 +15,10 @@ from idt.cli.options import Common
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from idt.batch import Outcome, Progress, Summary
     from idt.datasets import Dataset
     from idt.features import Features
     from idt.params import Descriptor, Params
+    from idt.runner import Outcome, Progress, Summary
 
 
 _SCREEN = 20  # lines that are surely still to be seen
@@ -132,8 +132,9 @@ class Reporter:
 def extracted(video: str, path: Path, params: Params, common: Common, *, threads: int,
               homographies: Path | None = None) -> Path:
     """Extract one video into a features file and return its path; an error is raised instead of reported."""
-    from idt.batch import Job, Progress
     from idt.pipeline import extract_file
+    from idt.runner import Progress
+    from idt.work import Job
 
     job = Job(video, path, None, homographies)
     with Reporter(common) as reporter:
@@ -146,8 +147,8 @@ def extracted(video: str, path: Path, params: Params, common: Common, *, threads
 def read_features(dataset: Dataset, folder: Path, channels: Sequence[Descriptor], common: Common, *, threads: int
                   ) -> list[Features]:
     """Return the features of the clips of a dataset, and show how those that the folder lacks are extracted."""
-    from idt.batch import Summary
     from idt.dataset_features import features_of
+    from idt.runner import Summary
 
     outcomes: list[Outcome] = []
     with Reporter(common) as reporter:

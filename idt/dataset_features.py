@@ -11,12 +11,15 @@ from typing import TypeAlias
 
 import numpy as np
 
-from idt.batch import Job, Outcome, Progress, extract_jobs, is_current
+from idt.batch import extract_jobs
 from idt.datasets import Dataset, Item
 from idt.errors import FormatError, ParameterError, VideoError
 from idt.features import Features
+from idt.keys import is_current
 from idt.params import Descriptor, Params
+from idt.runner import Outcome, Progress
 from idt.vectors import duration
+from idt.work import Job
 
 Paths: TypeAlias = str | os.PathLike[str]
 

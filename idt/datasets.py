@@ -14,9 +14,9 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from idt.batch import VIDEO_SUFFIXES
 from idt.errors import FormatError, ParameterError, VideoError
 from idt.video import IMAGE_SUFFIXES
+from idt.work import VIDEO_SUFFIXES
 
 Paths: TypeAlias = str | os.PathLike[str]
 Layout: TypeAlias = Literal["auto", "folders", "csv", "ucf101", "hmdb51", "kth", "weizmann"]

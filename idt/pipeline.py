@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from idt import __version__, camera, descriptors, sampling
-from idt.batch import ALGORITHM, digest, key
 from idt.errors import FormatError, ParameterError
 from idt.features import FORMAT, Features, FeatureWriter
 from idt.flow import method_for
 from idt.flow.pyramid import resize_grey, scale_factors, scale_sizes
 from idt.flow.threads import OneOpenCVThread, ahead, checked_count
+from idt.keys import ALGORITHM, digest, key
 from idt.params import Params
 from idt.people import Boxes, PersonDetector, person_mask, read_boxes
 from idt.tracking import Finished, Tracks, no_tracks

@@ -325,7 +325,7 @@ def made_by(video: Features, codebook: str, *, window: int | None = None, stride
         they have none; video, rows and reason of the features; ``key``, one hash of all that decides the numbers.
     """
     from idt import __version__
-    from idt.batch import digest
+    from idt.keys import digest
 
     window, stride = checked_window(window, stride)
     features = video.meta.get("key") or digest(video.path)

@@ -27,12 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from idt import __version__, camera, flow, sampling
-from idt.batch import key
 from idt.errors import IdtError, OutputError, ParameterError
 from idt.flow import files
 from idt.flow.pyramid import scale_factors
 from idt.flow.threads import OneOpenCVThread, ahead, checked_count, end_of, mapped
 from idt.flow.tvl1 import PRESETS, TVL1Params
+from idt.keys import key
 from idt.output import replacing, replacing_folder
 from idt.params import Parameters, Params, choice, number, parameters_table
 from idt.video import Frame, FrameReader, Source, frames, frames_were, identity, span_length
@@ -611,6 +611,11 @@ def _meta(run: _Run, reader: FrameReader, who: dict[str, Any]) -> dict[str, Any]
             "video": {**who, "fps": reader.fps, "decoded_frames": reader.decoded, "damaged_frames": reader.damaged},
             "frames": count, "pairs": pairs_of(count, p), "stabilised": run.stabilised if p.warped else None,
             "reason": reason}
+
+
+def flow_suffix(params: FlowParams) -> str:
+    """Return what follows the name of a video in the name of the folder or file of its flow."""
+    return f".{params.format}" if params.format in ARRAY_FORMATS else ""
 
 
 def parameters_page() -> str:

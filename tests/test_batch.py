@@ -12,26 +12,19 @@ import numpy as np
 import pytest
 
 import idt.batch
+import idt.keys
 import idt.video_flow
-from idt.batch import (
-    Job,
-    Outcome,
-    Progress,
-    estimate_flow,
-    extract_videos,
-    flow_suffix,
-    flow_videos,
-    is_done,
-    key,
-    run,
-    work_list,
-)
+from idt.batch import extract_videos, flow_videos
 from idt.errors import OutputError, ParameterError, VideoError
+from idt.estimate import estimate_flow
 from idt.features import Features, FeatureWriter
+from idt.keys import is_done, key
 from idt.output import replacing_folder
 from idt.params import Params
+from idt.runner import Outcome, Progress, run
 from idt.video import frames, identity
-from idt.video_flow import FlowParams
+from idt.video_flow import FlowParams, flow_suffix
+from idt.work import Job, work_list
 from synthetic import pan
 
 
@@ -232,7 +225,7 @@ def test_another_content_of_the_same_size_and_time_is_noticed_with_verify(job):
 
 
 def test_another_version_of_method_or_format_is_not_done(job, monkeypatch):
-    monkeypatch.setattr(idt.batch, "ALGORITHM", idt.batch.ALGORITHM + 1)
+    monkeypatch.setattr(idt.keys, "ALGORITHM", idt.keys.ALGORITHM + 1)
     assert not is_done(job, Params())
 
 
@@ -271,7 +264,7 @@ def jobs_of(*names: str) -> list[Job]:
 def test_run_goes_in_order_skips_and_passes_over():
     order = []
 
-    def work(job):
+    def work(job, advance):
         order.append(job.source)
         if job.source == "bad":
             raise VideoError("bad: no.")
@@ -282,7 +275,7 @@ def test_run_goes_in_order_skips_and_passes_over():
         return {"rows": len(order)}
 
     seen = []
-    summary = run(jobs_of("a", "old", "bad", "bug", "big", "b"), work, done=lambda job: job.source == "old",
+    summary = run(jobs_of("a", "old", "bad", "bug", "big", "b"), work, ".", done=lambda job: job.source == "old",
                   report=seen.append)
     assert order == ["a", "bad", "bug", "big", "b"]
     assert [o.state for o in summary.outcomes] == ["done", "skipped", "failed", "failed", "failed", "done"]
@@ -297,17 +290,17 @@ def test_run_goes_in_order_skips_and_passes_over():
 
 def test_run_reports_each_job_before_it_begins_the_next():
     events = []
-    run(jobs_of("a", "b"), lambda job: events.append(("work", job.source)) or {}, done=lambda job: False,
+    run(jobs_of("a", "b"), lambda job, advance: events.append(("work", job.source)) or {}, ".",
         report=lambda outcome: events.append(("report", outcome.job.source)))
     assert events == [("work", "a"), ("report", "a"), ("work", "b"), ("report", "b")]
 
 
 def test_an_interrupt_stops_the_batch():
-    def work(job):
+    def work(job, advance):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(jobs_of("a", "b"), work, done=lambda job: False)
+        run(jobs_of("a", "b"), work, ".")
 
 
 @pytest.fixture
@@ -315,7 +308,7 @@ def fake_extraction(monkeypatch):
     """A stand-in that decodes nothing; videos that hold "bad" fail half way."""
     calls = []
 
-    def extract(job, params, progress, threads):
+    def extract(job, progress, *, params, threads):
         calls.append(job.source)
         with FeatureWriter(job.output) as writer:
             features = features_of(job, params)

@@ -293,10 +293,10 @@ def test_the_first_run_says_that_kernels_are_compiled(folder, capsys, monkeypatc
 def test_an_unforeseen_error_costs_one_video_and_debug_shows_where(folder, capsys, monkeypatch):
     real = idt.batch._extract
 
-    def broken(job, *arguments):
+    def broken(job, *arguments, **options):
         if "a.avi" in job.source:
             raise ZeroDivisionError("oops")
-        return real(job, *arguments)
+        return real(job, *arguments, **options)
 
     monkeypatch.setattr(idt.batch, "_extract", broken)
     arguments = ["extract", "videos/a.avi", "videos/sub/b.avi", "-o", "out", "--quiet"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from random_features import random_features, run_limited
 
-from idt.batch import encode_videos, features_files, fit_codebook
+from idt.batch import encode_videos, fit_codebook
 from idt.cli import main
 from idt.encoding import LinearSVM
 from idt.encoding.model import Codebook, Model
@@ -20,6 +20,7 @@ from idt.features import Features
 from idt.params import Params
 from idt.text import write_text
 from idt.vectors import EncodingParams, Vectors, encode, learn_codebook
+from idt.work import features_files
 
 SMALL = ["--channels", "hog,mbhx", "--words", "3", "--samples", "300"]
 PARAMS = EncodingParams(channels=("hog", "mbhx"), words=3, samples=300)

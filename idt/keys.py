@@ -1,0 +1,121 @@
+"""What is done already: what identifies features, flow or vectors, and whether they are there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from idt.errors import FormatError, ParameterError
+from idt.params import Parameters, Params
+from idt.video import identity
+
+if TYPE_CHECKING:
+    from idt.features import Features
+    from idt.video_flow import FlowParams
+    from idt.work import Job
+
+Paths: TypeAlias = str | os.PathLike[str]
+
+ALGORITHM = 1
+"""Version of the method: raised when the same video and parameters come to give other numbers."""
+
+
+def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
+    """Tell whether the output of the job exists, opens, and was made from the same inputs in the same way.
+
+    The video is the same when size and time stamp are, or else when its content is; with `verify` only its content
+    counts.
+    """
+    from idt.features import Features
+
+    try:
+        meta = Features.load(job.output).meta
+    except FormatError:
+        return False
+    inputs = {"homographies": digest(job.homographies), "boxes": digest(job.boxes)}
+    return bool(meta.get("key") == key(_content(job, meta, verify), params, inputs))
+
+
+def is_current(job: Job, features: Features) -> bool:
+    """Tell whether features were made from the video as it is now by this version of the method, in whatever way."""
+    meta = features.meta
+    made, inputs = meta.get("params"), meta.get("inputs")
+    if not (isinstance(made, dict) and isinstance(inputs, dict) and isinstance(meta.get("video"), dict)):
+        return False
+    try:
+        params = Params.from_dict(made)
+    except ParameterError:
+        return False
+    return bool(meta.get("key") == key(_content(job, meta, verify=False), params, inputs))
+
+
+def flow_is_done(job: Job, params: FlowParams, *, verify: bool = False) -> bool:
+    """Tell the same of the flow of a video, of which no file may be missing; the device does not count."""
+    from idt.video_flow import flow_key, read_meta
+
+    meta = read_meta(job.output)
+    return meta is not None and bool(meta.get("key") == flow_key(_content(job, meta, verify), params))
+
+
+def _content(job: Job, meta: Mapping[str, Any], verify: bool) -> str:
+    """Return the SHA-256 of the video; that in the meta of what was made of it when it has not changed since."""
+    now, then = identity(job.source, content=False), meta.get("video") or {}
+    unchanged = (now["size"], now["mtime_ns"]) == (then.get("size"), then.get("mtime_ns"))
+    return str(then.get("sha256") if unchanged and not verify else identity(job.source)["sha256"])
+
+
+def key(video: str, params: Parameters, inputs: Mapping[str, str | None], *, algorithm: int | None = None,
+        format: int | None = None) -> str:
+    """Return what identifies features or the flow of a video: the same key, the same numbers.
+
+    Parameters
+    ----------
+    video : str
+        SHA-256 of the content of the video.
+    params : Params or FlowParams
+    inputs : mapping
+        SHA-256 of the content of each side input (homographies, boxes), None when there is none.
+    algorithm, format : int
+        Versions of the method and of the files; default: those of features.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+    """
+    from idt.features import FORMAT
+
+    parts = {"video": video, "params": params.fingerprint(), "inputs": dict(inputs),
+             "algorithm": ALGORITHM if algorithm is None else algorithm, "format": FORMAT if format is None else format}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def digest(given: Paths | NDArray[Any] | Sequence[NDArray[Any]] | None) -> str | None:
+    """Return the SHA-256 of a side input: of the bytes of a file, or of the numbers of arrays; None of None.
+
+    Raises
+    ------
+    FormatError
+        The file cannot be read.
+    """
+    if given is None:
+        return None
+    if isinstance(given, (str, os.PathLike)):
+        try:
+            with open(given, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise FormatError(f"{os.fspath(given)}: cannot be read ({error.strerror}).") from error
+    if isinstance(given, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(given, np.float64).data).hexdigest()
+    numbers = hashlib.sha256()
+    for array in given:
+        values = np.asarray(array, np.float64)
+        numbers.update(repr(values.shape).encode() + values.tobytes())
+    return numbers.hexdigest()

@@ -1,0 +1,257 @@
+"""What there is to do: the videos or features files that paths, globs and lists stand for, and where each goes."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from idt.errors import FormatError, IdtError, ParameterError, VideoError
+from idt.video import IMAGE_SUFFIXES
+
+Paths: TypeAlias = str | os.PathLike[str]
+
+VIDEO_SUFFIXES = frozenset({
+    ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov",
+    ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video and what is made of it.
+
+    Attributes
+    ----------
+    source : str
+        Video file, folder of images or glob of images.
+    output : Path
+        The file or folder to write.
+    boxes, homographies : Path or None
+        Side inputs of this video.
+    """
+
+    source: str
+    output: Path
+    boxes: Path | None = None
+    homographies: Path | None = None
+
+
+def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = ".npz", boxes: Paths | None = None,
+              homographies: Paths | None = None) -> list[Job]:
+    """Return the videos that `inputs` stand for and the file that each is to give.
+
+    Parameters
+    ----------
+    inputs : path or iterable of paths
+        Each a video file; a folder that directly holds images and no video, which is one video; any other folder, which
+        is searched for video files, at any depth, or if there are none for folders of images; a glob of these, or of
+        the images of one video; or ``@list.txt``, a file with one of these a line. A file that does not exist is left
+        for the work to fail on.
+    output : path
+        The folder of the outputs. A video found in a folder keeps its path below that folder, any other its name; the
+        full name is followed by `suffix`: ``walk/a.avi`` gives ``walk/a.avi.npz``.
+    suffix : str
+    boxes : path, optional
+        Box file of the one video, or a folder that has one for each: ``walk/a.avi.txt`` or else ``walk/a.txt``.
+    homographies : path, optional
+        File of homographies of the one video, or a folder that has one for each: ``walk/a.avi.npz`` or else
+        ``walk/a.npz``.
+
+    Returns
+    -------
+    list of Job
+
+    Raises
+    ------
+    VideoError
+        A folder or glob stands for no video.
+    ParameterError
+        Two videos would give the same file, a list cannot be read, or a box file or a file of homographies is missing.
+    """
+    _check_folder(output, f"the videos, such as clip.avi{suffix}")
+    videos = sources_of(inputs)
+    return _distinct([Job(source, Path(output) / f"{name}{suffix}",
+                          _side_input(boxes, "boxes", name, ".txt", len(videos)),
+                          _side_input(homographies, "homographies", name, ".npz", len(videos)))
+                      for source, name in videos])
+
+
+def encode_list(inputs: Paths | Iterable[Paths], output: Paths) -> list[Job]:
+    """Return the features files that `inputs` stand for, see `features_files`, and the file of vectors of each.
+
+    Features found in a folder keep their path below that folder, any others their name; ``.npz`` is added to a name
+    that does not end so.
+
+    Raises
+    ------
+    ParameterError
+        Two files would give the same vectors, or vectors would replace features.
+    """
+    _check_folder(output, "the features")
+    jobs = _distinct([Job(source, Path(output) / (name if name.suffix == ".npz" else f"{name}.npz"))
+                      for source, name in _sources(inputs, _features)])
+    sources = {os.path.realpath(job.source): job.source for job in jobs}
+    for job in jobs:
+        if (hit := os.path.realpath(job.output)) in sources:
+            raise ParameterError(f"{sources[hit]} would be replaced by vectors: choose another output folder.")
+    return jobs
+
+
+def sources_of(inputs: Paths | Iterable[Paths]) -> list[tuple[str, Path]]:
+    """Return the videos that `inputs` stand for, each with its path below a folder of outputs; see `work_list`."""
+    return _sources(inputs, _videos)
+
+
+def features_files(inputs: Paths | Iterable[Paths]) -> list[str]:
+    """Return the features files that `inputs` stand for.
+
+    Parameters
+    ----------
+    inputs : path or iterable of paths
+        Each a features file; a folder, which is searched for ``.npz`` files at any depth, but for codebooks
+        (``.codebook.npz``) and models (``.model.npz``); a glob of these; or ``@list.txt``, a file with one of these a
+        line. A file that does not exist is left for the work to fail on.
+
+    Raises
+    ------
+    FormatError
+        A folder or glob stands for no file.
+    ParameterError
+        A file is given twice, or a list cannot be read.
+    """
+    files = [source for source, _ in _sources(inputs, _features)]
+    given = set()
+    for file in files:
+        if (path := os.path.abspath(file)) in given:
+            raise ParameterError(f"{file} is given twice.")
+        given.add(path)
+    return files
+
+
+def _check_folder(output: Paths, named_after: str) -> None:
+    """Raise `ParameterError` when the output is surely meant to be a file."""
+    if Path(output).suffix in (".npz", ".txt", ".h5") and not Path(output).is_dir():
+        raise ParameterError(f"output is {output}: give a folder; what goes into it is named after {named_after}.")
+
+
+def _distinct(jobs: list[Job]) -> list[Job]:
+    """Return the jobs, none of which writes to where another does, or raise `ParameterError`."""
+    sources: dict[Path, str] = {}
+    for job in jobs:
+        source = job.source
+        if job.output in sources:
+            other = sources[job.output]
+            raise ParameterError(
+                f"{source} is given twice." if os.path.abspath(other) == os.path.abspath(source) else
+                f"{other} and {source} would both be written to {job.output}: give the folder that holds both, so that "
+                "the paths below it are kept, or write them to different folders.")
+        sources[job.output] = source
+    for job in jobs:
+        for above in job.output.parents:
+            if above in sources:
+                raise ParameterError(f"{sources[above]} would be written to {above}, and {job.source} into it: write "
+                                     "them to different folders.")
+    return jobs
+
+
+def _sources(inputs: Paths | Iterable[Paths], find: Callable[[str], list[tuple[str, Path]]]) -> list[tuple[str, Path]]:
+    """Return what `find` makes of each entry of the inputs and each line of the lists among them."""
+    entries = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    return [source for entry in entries for line in _lines(os.fspath(entry)) for source in find(line)]
+
+
+def _lines(entry: str) -> list[str]:
+    """Return the lines of a list, or the entry itself when it is none."""
+    if not entry.startswith("@"):
+        return [entry]
+    path = Path(entry[1:])
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise ParameterError(f"{path}: the list cannot be read ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"{path}: the list is not UTF-8 text ({error}).") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _videos(entry: str) -> list[tuple[str, Path]]:
+    """Return (source, path below the output folder) of the videos that a path or glob stands for."""
+    path = Path(entry)
+    if path.is_dir():
+        return _in_folder(path)
+    if glob.has_magic(entry) and not path.exists():
+        found = _matching(entry, VideoError)
+        if all(Path(f).suffix.lower() in IMAGE_SUFFIXES for f in found) and not glob.has_magic(os.fspath(path.parent)):
+            return [(entry, Path(path.resolve().parent.name))]
+        return [video for f in found for video in _videos(f)]
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise VideoError(f"{entry} is a single image: give the folder that holds the images of a video.")
+    return [(entry, Path(path.name))]
+
+
+def _features(entry: str) -> list[tuple[str, Path]]:
+    """Return (source, path below the output folder) of the features files that a path or glob stands for."""
+    path = Path(entry)
+    if path.is_dir():
+        found = sorted(where / name for where, names in _walk(path, FormatError) for name in names
+                       if name.endswith(".npz") and not name.endswith((".codebook.npz", ".model.npz")))
+        if not found:
+            raise FormatError(f"{path}: there is no features file (.npz) in this folder or below.")
+        return [(os.fspath(file), file.relative_to(path)) for file in found]
+    if glob.has_magic(entry) and not path.exists():
+        return [file for f in _matching(entry, FormatError) for file in _features(f)]
+    return [(entry, Path(path.name))]
+
+
+def _matching(pattern: str, error: type[IdtError]) -> list[str]:
+    """Return what a glob matches, in order."""
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise error(f"{pattern}: nothing matches.")
+    return found
+
+
+def _walk(folder: Path, error: type[IdtError]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder, then all below it, each with the names of its files; hidden names are left out."""
+    def failed(reason: OSError) -> None:
+        raise error(f"{reason.filename}: the folder cannot be read ({reason.strerror}).") from reason
+
+    for where, folders, names in os.walk(folder, onerror=failed):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield Path(where), [name for name in names if not name.startswith(".")]
+
+
+def _in_folder(folder: Path) -> list[tuple[str, Path]]:
+    videos, pictures = [], []
+    for where, names in _walk(folder, VideoError):
+        suffixes = {name: Path(name).suffix.lower() for name in names}
+        videos += [where / name for name, suffix in suffixes.items() if suffix in VIDEO_SUFFIXES]
+        if IMAGE_SUFFIXES & set(suffixes.values()):
+            pictures.append(where)
+            if pictures == [folder] and not videos:
+                return [(os.fspath(folder), Path(folder.resolve().name))]
+    # Pictures beside videos are thumbnails and the like; where there is no video at all, they are the videos.
+    found = sorted(videos or pictures)
+    if not found:
+        raise VideoError(f"{folder}: there is no video in this folder or below, and no folder of images.")
+    return [(os.fspath(video), video.relative_to(folder)) for video in found]
+
+
+def _side_input(given: Paths | None, what: str, name: Path, suffix: str, videos: int) -> Path | None:
+    """Return the side input of the video `name`: the given file, or the one for it in the given folder."""
+    if given is None:
+        return None
+    path = Path(given)
+    if not path.is_dir():
+        if videos > 1:
+            raise ParameterError(f"{what} is {path}, which is not a folder, but there are {videos} videos: give a "
+                                 f"folder with a file for each, such as {name}{suffix}.")
+        return path
+    names = [f"{name}{suffix}", os.fspath(name.with_suffix(suffix))]
+    for candidate in names:
+        if (path / candidate).is_file():
+            return path / candidate
+    raise ParameterError(f"{what} is the folder {path}, in which {' or '.join(dict.fromkeys(names))} is missing.")
