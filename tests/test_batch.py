@@ -21,7 +21,7 @@ from idt.features import Features, FeatureWriter
 from idt.keys import is_done, key
 from idt.output import replacing_folder
 from idt.params import Params
-from idt.runner import Outcome, Progress, run
+from idt.runner import Outcome, Progress
 from idt.video import frames, identity
 from idt.video_flow import FlowParams, flow_suffix
 from idt.work import Job, work_list
@@ -255,53 +255,7 @@ def test_keys_differ_with_every_part():
     assert key(*base) == key("ab", Params(), {"homographies": None, "boxes": None})
 
 
-# ---- running --------------------------------------------------------------------------------------------------------
-
-def jobs_of(*names: str) -> list[Job]:
-    return [Job(name, Path(f"{name}.npz")) for name in names]
-
-
-def test_run_goes_in_order_skips_and_passes_over():
-    order = []
-
-    def work(job, advance):
-        order.append(job.source)
-        if job.source == "bad":
-            raise VideoError("bad: no.")
-        if job.source == "bug":
-            raise ZeroDivisionError("oops")
-        if job.source == "big":
-            raise MemoryError
-        return {"rows": len(order)}
-
-    seen = []
-    summary = run(jobs_of("a", "old", "bad", "bug", "big", "b"), work, ".", done=lambda job: job.source == "old",
-                  report=seen.append)
-    assert order == ["a", "bad", "bug", "big", "b"]
-    assert [o.state for o in summary.outcomes] == ["done", "skipped", "failed", "failed", "failed", "done"]
-    assert tuple(seen) == summary.outcomes
-    assert (summary.count("done"), summary.count("skipped"), summary.count("failed")) == (2, 1, 3)
-    assert summary.outcomes[0].meta == {"rows": 1}
-    assert [o.reason for o in summary.failed] == [
-        "bad: no.", "bug: unexpected ZeroDivisionError: oops",
-        "big: there is not enough memory; smaller frames (short_side) need less."]
-    assert summary.outcomes[0].reason is None
-
-
-def test_run_reports_each_job_before_it_begins_the_next():
-    events = []
-    run(jobs_of("a", "b"), lambda job, advance: events.append(("work", job.source)) or {}, ".",
-        report=lambda outcome: events.append(("report", outcome.job.source)))
-    assert events == [("work", "a"), ("report", "a"), ("work", "b"), ("report", "b")]
-
-
-def test_an_interrupt_stops_the_batch():
-    def work(job, advance):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(jobs_of("a", "b"), work, ".")
-
+# ---- extraction and flow ----------------------------------------------------------------------------------------
 
 @pytest.fixture
 def fake_extraction(monkeypatch):

@@ -1,0 +1,238 @@
+"""runner: jobs in this process and in others, some of which die, hang or fail."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from idt.errors import OutputError, ParameterError, VideoError
+from idt.output import replacing
+from idt.runner import Outcome, Progress, Workers, run
+from idt.work import Job
+
+TWO = Workers(jobs=2)
+
+
+def jobs_of(*names: str) -> list[Job]:
+    return [Job(name, Path(f"{name}.npz")) for name in names]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_run_goes_in_order_skips_and_passes_over():
+    order = []
+
+    def work(job, advance):
+        order.append(job.source)
+        if job.source == "bad":
+            raise VideoError("bad: no.")
+        if job.source == "bug":
+            raise ZeroDivisionError("oops")
+        if job.source == "big":
+            raise MemoryError
+        return {"rows": len(order)}
+
+    seen = []
+    summary = run(jobs_of("a", "old", "bad", "bug", "big", "b"), work, ".", done=lambda job: job.source == "old",
+                  report=seen.append)
+    assert order == ["a", "bad", "bug", "big", "b"]
+    assert [o.state for o in summary.outcomes] == ["done", "skipped", "failed", "failed", "failed", "done"]
+    assert tuple(seen) == summary.outcomes
+    assert (summary.count("done"), summary.count("skipped"), summary.count("failed")) == (2, 1, 3)
+    assert summary.outcomes[0].meta == {"rows": 1}
+    assert [o.reason for o in summary.failed] == [
+        "bad: no.", "bug: unexpected ZeroDivisionError: oops",
+        "big: there is not enough memory; smaller frames (short_side) need less."]
+    assert summary.outcomes[0].reason is None
+
+
+def test_run_reports_each_job_before_it_begins_the_next():
+    events = []
+    run(jobs_of("a", "b"), lambda job, advance: events.append(("work", job.source)) or {}, ".",
+        report=lambda outcome: events.append(("report", outcome.job.source)))
+    assert events == [("work", "a"), ("report", "a"), ("work", "b"), ("report", "b")]
+
+
+def test_an_interrupt_stops_the_batch():
+    def work(job, advance):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs_of("a", "b"), work, ".")
+
+
+def test_the_folder_of_the_outputs_is_made_or_the_run_does_not_begin():
+    run([], odd, "a/b")
+    assert Path("a/b").is_dir()
+    Path("file").touch()
+    with pytest.raises(OutputError, match="file is not a folder: give the folder that the files go to"):
+        run(jobs_of("a"), odd, "file")
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"jobs": 0}, "jobs is 0: it must be an integer from 1"), ({"jobs": 2.0}, r"jobs is 2\.0"),
+    ({"retries": -1}, "retries is -1: it must be an integer from 0"), ({"jobs": True}, "jobs is True"),
+    ({"timeout": 0}, "timeout is 0: it must be a number of seconds above 0"),
+    ({"timeout": float("nan")}, "timeout is nan")])
+def test_workers_that_cannot_be(values, message):
+    with pytest.raises(ParameterError, match=message):
+        Workers(**values)
+
+
+# Several processes
+
+
+def odd(job: Job, advance, *, folder: str = ".") -> dict:
+    """Work whose way depends on the first word of the name of the job."""
+    kind = job.source.partition(" ")[0]
+    advance(1, 4, 10)
+    tries = Path(folder, f"{job.source}.tries")
+    with tries.open("a") as file:
+        file.write("x")
+    with replacing(job.output) as file:
+        file.write(b"half")
+        file.flush()
+        if kind == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if kind == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "leave":
+            os._exit(3)
+        if kind == "hang":
+            time.sleep(100)
+        if kind == "bad":
+            raise VideoError(f"{job.source}: bad.")
+        if kind == "bug":
+            raise ZeroDivisionError("oops")
+        if kind == "flaky" and tries.stat().st_size < 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "warns":
+        logging.getLogger("idt").warning("%s warns.", job.source)
+    advance(4, 4, 40)
+    return {"rows": 40, "process": os.getpid()}
+
+
+def files(folder: str = ".") -> list[str]:
+    return sorted(name for name in os.listdir(folder) if not name.endswith(".tries"))
+
+
+def test_what_dies_hangs_or_fails_costs_its_own_job_alone():
+    names = ("a", "crash 1", "b", "hang", "bad", "c", "leave", "bug", "killed", "d", "crash 2", "e")
+    told: list[Outcome | Progress] = []
+    summary = run(jobs_of(*names), odd, ".", workers=Workers(jobs=2, timeout=3), progress=told.append,
+                  report=told.append)
+    assert [o.job.source for o in summary.outcomes] == list(names)
+    assert {o.job.source: o.reason for o in summary.outcomes} == {
+        **dict.fromkeys("abcde"),
+        "crash 1": "crash 1: the process that worked on it died (signal 11, Segmentation fault).",
+        "crash 2": "crash 2: the process that worked on it died (signal 11, Segmentation fault).",
+        "killed": "killed: the process that worked on it died (signal 9, Killed; perhaps memory was short).",
+        "leave": "leave: the process that worked on it died (exit code 3).",
+        "hang": "hang: not done in 3 s, which is the timeout.",
+        "bad": "bad: bad.", "bug": "bug: unexpected ZeroDivisionError: oops"}
+    assert files() == [f"{name}.npz" for name in "abcde"]
+    assert all(o.meta["rows"] == 40 and o.processed == 4 for o in summary.outcomes if o.state == "done")
+    processes = {o.meta["process"] for o in summary.outcomes if o.state == "done"}
+    assert os.getpid() not in processes
+    assert len(processes) > 1
+    assert sorted(o.job.source for o in told if isinstance(o, Outcome)) == sorted(names)
+    stages = [p.done for p in told if isinstance(p, Progress) and p.job.source == "c"]
+    assert stages[0] == 0
+    assert stages[-1] == 4
+    assert stages == sorted(stages)
+
+
+def test_retries():
+    summary = run(jobs_of("flaky", "a", "bad"), odd, ".", workers=Workers(jobs=2, retries=2))
+    assert [o.state for o in summary.outcomes] == ["done", "done", "failed"]
+    assert [Path(f"{name}.tries").stat().st_size for name in ("flaky", "a", "bad")] == [3, 1, 3]
+    assert run(jobs_of("bad"), odd, ".", workers=Workers(retries=1)).failed
+    assert Path("bad.tries").stat().st_size == 5
+
+
+def test_what_is_done_is_skipped_in_this_process():
+    asked = []
+
+    def done(job):
+        asked.append(job.source)
+        if job.source == "bug":
+            raise ZeroDivisionError("oops")
+        return job.source != "b"
+
+    summary = run(jobs_of("a", "b", "bug", "c"), odd, ".", done=done, workers=TWO)
+    assert [o.state for o in summary.outcomes] == ["skipped", "done", "failed", "skipped"]
+    assert asked == ["a", "b", "bug", "c"]
+    assert files() == ["b.npz"]
+
+
+def test_the_largest_are_begun_first():
+    for name, size in (("a", 1), ("b", 3), ("c", 2)):
+        Path(name).write_bytes(bytes(size))
+    began = []
+    run(jobs_of("a", "b", "c", "none"), odd, ".", workers=TWO, done=lambda job: began.append(job.source))
+    assert began == ["b", "c", "a", "none"]
+
+
+def test_warnings_of_the_processes_are_logged(caplog):
+    run(jobs_of("warns", "a"), odd, ".", workers=TWO)
+    assert [record.getMessage() for record in caplog.records] == ["warns warns."]
+
+
+RUN = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from functools import partial
+from test_runner import Workers, jobs_of, odd, run
+if __name__ == "__main__":
+    names = [f"{kind} {n}" for n in range(2) for kind in ("a", "hang")]
+    run(jobs_of(*names), odd, ".", workers=Workers(jobs=2), report=lambda outcome: print("one", flush=True))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_processes_end_with_the_run(how):
+    Path("script.py").write_text(RUN)
+    with subprocess.Popen([sys.executable, "script.py", str(Path(__file__).parent)], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, start_new_session=True) as child:
+        assert child.stdout.readline() == b"one\n"
+        until = time.monotonic() + 30
+        while len([name for name in os.listdir() if name.startswith("hang") and name.endswith(".tries")]) < 2:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        began = time.monotonic()
+        child.send_signal(how)
+        child.wait(20)
+    while _alive(child.pid):
+        assert time.monotonic() - began < 10
+        time.sleep(0.05)
+    assert [name for name in files() if name.endswith(".npz")] in ([], ["a 0.npz"], ["a 0.npz", "a 1.npz"])
+    left = [name for name in files() if name.startswith(".idt-")]
+    assert left == [] or how == signal.SIGKILL  # what a killed run leaves, the next one removes
+    run(jobs_of("b"), partial(odd, folder="."), ".")
+    assert [name for name in files() if name.startswith(".idt-")] == []
+
+
+def _alive(session: int) -> list[int]:
+    """Return the processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
