@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from idt.cli.options import Common, Output, Threads, usable_cores
+from idt.cli.options import Common, Many, Output, Threads, shared
 from idt.cli.progress import Reporter, counted
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ def encode(
     output: Output,
     window: Annotated[int | None, Parameter(metavar="N", negative=(), show_default=False)] = None,
     stride: Annotated[int | None, Parameter(metavar="M", negative=(), show_default=False)] = None,
+    many: Annotated[Many, Parameter(name="*")] = Many(),
     threads: Threads = None,
     force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> int:
     """Encode features: a vector for each video and channel, or one for each window of time.
 
-    Files are done in order, one after the other. What is done already is skipped; a file that fails is reported and
+    Files are done side by side, the largest first. What is done already is skipped; a file that fails is reported and
     passed over. A video or window without trajectories has zero vectors.
 
     Parameters
@@ -45,10 +46,12 @@ def encode(
         Also encode what is done already.
     """
     from idt.batch import encode_videos
+    from idt.work import features_files
 
-    with _Reporter(common) as reporter:
-        summary = encode_videos(inputs, output, codebook, window=window, stride=stride, force=force,
-                                threads=threads or usable_cores(), progress=reporter.progress, report=reporter.report)
+    workers, threads = shared(many, threads, len(features_files(inputs)))
+    with _Reporter(common, workers) as reporter:
+        summary = encode_videos(inputs, output, codebook, window=window, stride=stride, threads=threads,
+                                workers=workers, force=force, progress=reporter.progress, report=reporter.report)
         reporter.summary(summary, output)
     return 1 if summary.failed else 0
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from idt.cli.options import Common, Given, Output, ParamsFile, Threads, params_of, usable_cores
+from idt.cli.options import Common, Given, Many, Output, ParamsFile, Threads, params_of, shared
 from idt.errors import ParameterError
 
 
@@ -20,6 +20,7 @@ def extract(
     boxes: Annotated[Path | None, Parameter(metavar="FILE|DIR", negative=(), show_default=False)] = None,
     homographies: Annotated[Path | None, Parameter(metavar="FILE|DIR", negative=(), show_default=False)] = None,
     params: ParamsFile = None,
+    many: Annotated[Many, Parameter(name="*")] = Many(),
     threads: Threads = None,
     force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     verify: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
@@ -28,8 +29,8 @@ def extract(
 ) -> int:
     """Extract improved dense trajectories: one features file for each video.
 
-    Videos are done in order, one after the other. What is done already is skipped; a video that fails is reported and
-    passed over, and leaves no file.
+    Videos are done side by side, the largest first. What is done already is skipped; a video that fails, or on which
+    the program dies, is reported and passed over, and leaves no file.
 
     Parameters
     ----------
@@ -55,22 +56,23 @@ def extract(
     from idt.cli.progress import Reporter, counted
     from idt.features import Features
     from idt.text import write_text
-    from idt.work import work_list
+    from idt.work import sources_of
 
     settings = params_of(given, params)
     with tempfile.TemporaryDirectory() as scratch:
         stdout = str(output) == "-"
+        videos = len(sources_of(inputs))
         if stdout:
             # Column 10 of a row needs the number of frames, which is known at the end: the rows wait in a file.
             require_all_descriptors(settings)
             output = Path(scratch)
-            videos = len(work_list(inputs, output))
             if not text or videos != 1:
                 raise ParameterError("output is -: only the --text rows of one video can go to stdout "
                                      f"({counted(videos, 'video')}).")
-        with Reporter(common) as reporter:
+        workers, threads = shared(many, threads, videos)
+        with Reporter(common, workers) as reporter:
             summary = extract_videos(inputs, output, settings, boxes=boxes, homographies=homographies,
-                                     text=text and not stdout, threads=threads or usable_cores(), force=force,
+                                     text=text and not stdout, threads=threads, workers=workers, force=force,
                                      verify=verify, progress=reporter.progress, report=reporter.report)
         if stdout and not summary.failed:
             write_text(Features.load(summary.outcomes[0].job.output), sys.stdout.buffer)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Group, Parameter
 
-from idt.cli.options import Common, Output, Threads, flags, usable_cores, values_of
+from idt.cli.options import Common, Many, Output, Threads, flags, shared, values_of
 from idt.cli.progress import Reporter, counted, in_bytes
 from idt.flow.tvl1 import TVL1Params
 from idt.video_flow import FlowParams
 
 if TYPE_CHECKING:
     from idt.estimate import FlowEstimate
+    from idt.runner import Workers
 
     GivenFlow: TypeAlias = Any
     GivenTVL1: TypeAlias = Any
@@ -22,13 +23,14 @@ else:
     GivenTVL1 = flags("GivenTVL1", TVL1Params, Group(
         "TV-L1", help="Only for --method tvl1; each changes one number of the preset.", sort_key=9))
 
-_NO_FLAGS, _NO_TVL1, _COMMON = GivenFlow(), GivenTVL1(), Common()
+_NO_FLAGS, _NO_TVL1, _MANY, _COMMON = GivenFlow(), GivenTVL1(), Many(), Common()
 
 
 def flow(
     inputs: Annotated[list[str], Parameter(name="INPUT", negative=())], /, *,
     output: Output,
     device: Annotated[str, Parameter(metavar="NAME", negative=())] = "cpu",
+    many: Annotated[Many, Parameter(name="*")] = _MANY,
     threads: Threads = None,
     params: Annotated[Path | None, Parameter(metavar="FILE.toml", negative=(), show_default=False)] = None,
     force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
@@ -40,8 +42,8 @@ def flow(
 ) -> int:
     """Write the optical flow of videos: for each a folder of images, or one file of arrays.
 
-    n frames give n - 1 flows. Videos are done in order, one after the other. What is done already is skipped; a video
-    that fails is reported and passed over, and leaves nothing half-written.
+    n frames give n - 1 flows. Videos are done side by side, the largest first. What is done already is skipped; a video
+    that fails, or on which the program dies, is reported and passed over, and leaves nothing half-written.
 
     Parameters
     ----------
@@ -64,18 +66,20 @@ def flow(
     """
     from idt.batch import flow_videos
     from idt.estimate import estimate_flow
+    from idt.work import sources_of
 
     settings = flow_params(given, tvl1, params)
-    cores = threads or usable_cores()
-    with _Reporter(common, settings, device) as reporter:
+    workers, threads = shared(many, threads, 1 if estimate else len(sources_of(inputs)),
+                              jobs=None if device == "cpu" else 1)
+    with _Reporter(common, workers, settings, device) as reporter:
         if estimate:
             reporter.must_compile()
-            found = estimate_flow(inputs, output, settings, device=device, threads=cores)
+            found = estimate_flow(inputs, output, settings, device=device, threads=threads)
         else:
-            summary = flow_videos(inputs, output, settings, device=device, threads=cores, force=force, verify=verify,
-                                  progress=reporter.progress, report=reporter.report)
+            summary = flow_videos(inputs, output, settings, device=device, threads=threads, workers=workers,
+                                  force=force, verify=verify, progress=reporter.progress, report=reporter.report)
     if estimate:
-        print(_table(found, device, cores))
+        print(_table(found, device, threads))
         return 0
     reporter.summary(summary, output)
     return 1 if summary.failed else 0
@@ -92,8 +96,8 @@ def flow_params(given: Any, tvl1: Any, file: Path | None) -> FlowParams:
 class _Reporter(Reporter):
     unit = "pairs"
 
-    def __init__(self, common: Common, params: FlowParams, device: str) -> None:
-        super().__init__(common)
+    def __init__(self, common: Common, workers: Workers, params: FlowParams, device: str) -> None:
+        super().__init__(common, workers)
         self._params = params
         self._device = device
 

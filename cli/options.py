@@ -17,6 +17,7 @@ from idt.params import Parameters, Params, default_text, flag_name, limits_text
 
 if TYPE_CHECKING:
     from idt.datasets import Dataset
+    from idt.runner import Workers
 
 P = TypeVar("P", bound=Parameters)
 
@@ -141,9 +142,36 @@ def _path_or_dash(_type: Any, value: Path) -> None:
 
 
 Output = Annotated[Path, Parameter(alias="-o", allow_leading_hyphen=True, validator=_path_or_dash, negative=())]
+@dataclass(frozen=True, kw_only=True)
+class Many:
+    """Flags of commands that work on many videos."""
+
+    jobs: Annotated[int | None, Parameter(
+        metavar="N", negative=(), show_default=False,
+        help="Videos at a time, each in a process of its own [default: all cores; one on a GPU].")] = None
+    timeout: Annotated[float | None, Parameter(
+        metavar="S", negative=(), show_default=False,
+        help="Give a video up that takes longer, in seconds [default: never].")] = None
+    retries: Annotated[int, Parameter(metavar="N", negative=(), help="Try a video that failed so often again.")] = 0
+
+
+def shared(given: Many, threads: int | None, videos: int, *, jobs: int | None = None) -> tuple[Workers, int]:
+    """Return who works on so many videos, and the threads inside one: together they use all cores.
+
+    `jobs` takes the place of as many processes as there are cores, when none are asked for.
+    """
+    from idt.runner import Workers
+
+    cores = usable_cores()
+    asked = given.jobs if given.jobs is not None else jobs or cores
+    workers = Workers(jobs=max(1, min(asked, videos)) if asked > 0 else asked, timeout=given.timeout,
+                      retries=given.retries)
+    return workers, threads or max(1, cores // workers.jobs)
+
+
 DatasetPath = Annotated[Path, Parameter(name="DATASET", negative=(), help="Labelled dataset: its folder, or a CSV.")]
 Threads = Annotated[int | None, Parameter(validator=at_least_one, metavar="N", negative=(), show_default=False,
-                                          help="Threads inside one video [default: all cores].")]
+                                          help="Threads inside one video [default: what --jobs leaves of the cores].")]
 ParamsFile = Annotated[Path | None, Parameter(
     name="--params", metavar="FILE.toml", negative=(), show_default=False,
     help="Parameters of the method, as lines such as: stride = 5. Flags override it.")]

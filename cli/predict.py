@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from idt.cli.options import Common, Threads, usable_cores
+from idt.cli.options import Common, Many, Threads, shared
 from idt.cli.progress import Reporter
 from idt.errors import ParameterError
 
 if TYPE_CHECKING:
-    from idt.runner import Outcome
+    from idt.runner import Outcome, Workers
 
 
 def _some(_type: Any, value: int) -> None:
@@ -28,13 +28,14 @@ def predict(
     top: Annotated[int, Parameter(metavar="N", negative=(), validator=_some)] = 3,
     as_json: Annotated[bool, Parameter(name="--json", negative=(), show_default=False)] = False,
     features: Annotated[Path | None, Parameter(metavar="DIR", negative=(), show_default=False)] = None,
+    many: Annotated[Many, Parameter(name="*")] = Many(),
     threads: Threads = None,
     common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> int:
     """Label videos: one line for each, with its best labels and their scores.
 
     A score above 0 says that the video rather has the label than not; only the scores of one video are compared with
-    each other. Videos are done in order, and one that fails is reported and passed over.
+    each other. Videos are done side by side, and one that fails is reported and passed over.
 
     Parameters
     ----------
@@ -57,8 +58,9 @@ def predict(
 
     loaded = Model.load(model)
     sources = [source for source, _ in sources_of(inputs)]
-    with _Reporter(common, None if as_json else top, sources, loaded.labels) as reporter:
-        summary = predict_videos(inputs, loaded, features=features, threads=threads or usable_cores(),
+    workers, threads = shared(many, threads, len(sources))
+    with _Reporter(common, workers, None if as_json else top, sources, loaded.labels) as reporter:
+        summary = predict_videos(inputs, loaded, features=features, threads=threads, workers=workers,
                                  progress=reporter.progress, report=reporter.report)
     if summary.failed:
         reporter.summary(summary, features)
@@ -68,23 +70,34 @@ def predict(
 class _Reporter(Reporter):
     """Prints the labels of a video when they are known: the best `top` after its name, or all as JSON."""
 
-    def __init__(self, common: Common, top: int | None, sources: Iterable[str], labels: Iterable[str]) -> None:
-        super().__init__(common)
+    def __init__(self, common: Common, workers: Workers, top: int | None, sources: Iterable[str],
+                 labels: Iterable[str]) -> None:
+        super().__init__(common, workers)
         self._top = top
+        self._lines: dict[int, str | None] = {}
+        self._next = 1
         self._width = max(len(_printable(source)) for source in sources)
         self._label_width = max(len(_printable(label)) for label in labels)
 
     def report(self, outcome: Outcome) -> None:
         if outcome.meta is None:
             super().report(outcome)
-        elif self._top is None:
-            self.print(json.dumps({
-                "video": outcome.job.source, "trajectories": outcome.meta["rows"], "reason": outcome.meta["reason"],
-                "labels": [{"label": label, "score": score} for label, score in outcome.meta["ranking"]]}))
+            self._lines[outcome.number] = None
         else:
-            name = f"{_printable(outcome.job.source):{self._width}}"
-            self.print(f"{name}   {self._best(outcome.meta['ranking'][:self._top])}" if outcome.meta["rows"] else
-                       f"{name}   no trajectories, {outcome.meta['reason']}")
+            self.ended(outcome)
+            self._lines[outcome.number] = self._line(outcome.job.source, outcome.meta)
+        while self._next in self._lines:  # in the order of the videos, whichever was done first
+            if (line := self._lines.pop(self._next)) is not None:
+                self.print(line)
+            self._next += 1
+
+    def _line(self, source: str, meta: dict[str, Any]) -> str:
+        if self._top is None:
+            return json.dumps({
+                "video": source, "trajectories": meta["rows"], "reason": meta["reason"],
+                "labels": [{"label": label, "score": score} for label, score in meta["ranking"]]})
+        found = self._best(meta["ranking"][:self._top]) if meta["rows"] else f"no trajectories, {meta['reason']}"
+        return f"{_printable(source):{self._width}}   {found}"
 
     def _best(self, ranking: list[tuple[str, float]]) -> str:
         return "   ".join(f"{_printable(label):{self._label_width}} {score:5.2f}" for label, score in ranking)

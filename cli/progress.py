@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from idt.datasets import Dataset
     from idt.features import Features
     from idt.params import Descriptor, Params
-    from idt.runner import Outcome, Progress, Summary
+    from idt.runner import Outcome, Progress, Summary, Workers
 
 
 _SCREEN = 20  # lines that are surely still to be seen
@@ -32,14 +32,21 @@ class Reporter:
 
     unit = "frames"
 
-    def __init__(self, common: Common) -> None:
+    def __init__(self, common: Common, workers: Workers | None = None) -> None:
         self._common = common
+        self._apart = workers is not None and workers.apart
         self._bar = _bar() if sys.stderr.isatty() and not common.quiet else None
-        self._last: Progress | None = None
-        self._began = 0.0
+        self._running: dict[Path, Progress] = {}
+        self._ended = self._failed = self._processed = 0
+        self._share = 0.0  # of the run that has ended
+        self._began = time.perf_counter()
+        self._first = True
         self._compiling = False
 
     def __enter__(self) -> Self:
+        if self._apart:  # all is compiled before the first video, see `idt.runner.run`
+            self._first = False
+            self.must_compile()
         if self._bar is not None:
             self._bar.start()
         return self
@@ -51,40 +58,55 @@ class Reporter:
 
     def progress(self, progress: Progress) -> None:
         """Move the bar."""
-        if progress.done == 0:
-            self._compiling = self._last is None and self.must_compile()
+        if self._first:
+            self._first = False
+            self._compiling = self.must_compile()
+        if progress.done == 0 and not self._running and not self._processed:
             self._began = time.perf_counter()
-        self._last = progress
+        self._running[progress.job.output] = progress
         if self._bar is None:
             return
         if not self._bar.task_ids:
-            self._bar.add_task("", rate="")
-            if progress.videos > 1:
-                self._bar.add_task("", total=progress.videos, rate="")
-        frames, *videos = self._bar.task_ids
-        if progress.done == 0:
-            self._bar.reset(frames, description=_short(Path(progress.job.source).name), rate="")
-            self._bar.tasks[0].total = None  # which `reset` would leave as it was
+            self._bar.add_task("", total=None, rate="")
+        if progress.videos == 1:
+            self._bar.update(self._bar.task_ids[0], description=_short(Path(progress.job.source).name),
+                             completed=progress.done, total=progress.total, rate=self._rate())
         else:
-            speed = self._bar.tasks[0].speed
-            parts = [f"{speed:.1f} {self.unit}/s"] if speed else []
-            parts += [f"{progress.trajectories} trajectories"] if progress.trajectories is not None else []
-            self._bar.update(frames, completed=progress.done, total=progress.total, rate=", ".join(parts))
-        for task in videos:
-            share = min(1.0, progress.done / progress.total) if progress.total else 0.0
-            self._bar.update(task, description=f"video {progress.number} of {progress.videos}",
-                             completed=progress.number - 1 + share)
+            done = self._share + sum(p.share * min(1.0, p.done / p.total) for p in self._running.values() if p.total)
+            self._bar.update(self._bar.task_ids[0], description=f"{self._ended} of {progress.videos} videos",
+                             completed=done, total=1.0, rate=self._rate())
+
+    def _rate(self) -> str:
+        """Return what is told beside the bar."""
+        running = self._running.values()
+        processed = self._processed + sum(p.done for p in running)
+        parts = [f"{processed / (time.perf_counter() - self._began):.1f} {self.unit}/s"] if processed else []
+        rows = [p.trajectories for p in running if p.trajectories is not None]
+        parts += [f"{sum(rows)} trajectories"] if rows and self._ended == 0 and len(running) == 1 else []
+        parts += [f"{self._failed} failed"] if self._failed else []
+        return ", ".join(parts)
 
     def report(self, outcome: Outcome) -> None:
         """Print the line of a video that is done or failed."""
+        self.ended(outcome)
         if outcome.state == "failed":
             if self._common.debug:
                 traceback.print_exception(outcome.error)
             self._say(f"idt: {outcome.reason}")
-        elif outcome.meta is not None and self._last is not None and not self._common.quiet:
-            done, seconds = self._last.done, time.perf_counter() - self._began
-            note = "compilation included" if self._compiling else f"{done / seconds:.1f} {self.unit}/s"
-            self._say(f"{outcome.job.source}: {self.result(outcome.meta, done)} in {seconds:.1f} s ({note})")
+        elif outcome.meta is not None and not self._common.quiet:
+            note = "compilation included" if self._compiling else \
+                f"{outcome.processed / outcome.seconds:.1f} {self.unit}/s"
+            self._say(f"{outcome.job.source}: {self.result(outcome.meta, outcome.processed)} in "
+                      f"{outcome.seconds:.1f} s ({note})")
+        self._compiling = self._compiling and outcome.state == "skipped"
+
+    def ended(self, outcome: Outcome) -> None:
+        """Count a video that is done, skipped or failed."""
+        self._running.pop(outcome.job.output, None)
+        self._ended += 1
+        self._failed += outcome.state == "failed"
+        self._processed += outcome.processed
+        self._share += outcome.share
 
     def result(self, meta: dict[str, Any], done: int) -> str:
         """Return what was made of how many frames."""

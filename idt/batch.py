@@ -76,8 +76,8 @@ def extract_videos(inputs: Paths | Iterable[Paths], output: Paths, params: Param
     jobs = work_list(inputs, output, suffix=".txt" if text else ".npz", boxes=boxes, homographies=homographies)
 
     return run(jobs, partial(_extract_text if text else _extract, params=params, threads=threads), output,
-               done=lambda job: not force and not text and is_done(job, params, verify=verify), workers=workers,
-               progress=progress, report=report)
+               done=lambda job: not force and not text and is_done(job, params, verify=verify), prepare=_compile,
+               workers=workers, progress=progress, report=report)
 
 
 def extract_jobs(jobs: Sequence[Job], output: Paths, params: Params, done: Callable[[Job], bool], *, threads: int = 1,
@@ -87,8 +87,15 @@ def extract_jobs(jobs: Sequence[Job], output: Paths, params: Params, done: Calla
 
     What `extract_videos` is for videos that are known one by one; see there.
     """
-    return run(jobs, partial(_extract, params=params, threads=threads), output, done=done, workers=workers,
-               progress=progress, report=report)
+    return run(jobs, partial(_extract, params=params, threads=threads), output, done=done, prepare=_compile,
+               workers=workers, progress=progress, report=report)
+
+
+def _compile() -> None:
+    from idt.pipeline import compile_kernels, kernels_cached
+
+    if not kernels_cached():
+        compile_kernels()
 
 
 def _extract(job: Job, advance: Callable[..., None], *, params: Params, threads: int) -> dict[str, Any]:
@@ -150,7 +157,7 @@ def flow_videos(inputs: Paths | Iterable[Paths], output: Paths, params: FlowPara
     OutputError
         The output folder cannot be made.
     """
-    from idt.video_flow import FlowParams, check_usable, flow_suffix
+    from idt.video_flow import FlowParams, check_usable, compile_kernels, flow_suffix, kernels_cached
 
     settings = params or FlowParams()
     check_usable(settings, device)
@@ -158,7 +165,8 @@ def flow_videos(inputs: Paths | Iterable[Paths], output: Paths, params: FlowPara
 
     return run(jobs, partial(_flow, params=settings, device=device, threads=threads), output,
                done=lambda job: not force and flow_is_done(job, settings, verify=verify), workers=workers,
-               progress=progress, report=report)
+               prepare=lambda: None if kernels_cached(settings, device) else compile_kernels(), progress=progress,
+               report=report)
 
 
 def _flow(job: Job, advance: Callable[..., None], *, params: FlowParams, device: str, threads: int) -> dict[str, Any]:
@@ -341,8 +349,8 @@ def predict_videos(inputs: Paths | Iterable[Paths], model: Model, *, features: P
         # Files that nobody sees need no names of their own: videos of one name may lie in different folders.
         jobs = work_list(inputs, features) if features is not None else [
             Job(source, Path(scratch, f"{number}.npz")) for number, (source, _) in enumerate(sources_of(inputs))]
-        return run(jobs, work, scratch if features is None else features, workers=workers, progress=progress,
-                   report=report)
+        return run(jobs, work, scratch if features is None else features, prepare=_compile, workers=workers,
+                   progress=progress, report=report)
 
 
 def _predict(job: Job, advance: Callable[..., None], *, model: Model, params: Params, keep: bool, threads: int

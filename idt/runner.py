@@ -64,6 +64,11 @@ class Workers:
         if self.timeout is not None and not 0 < self.timeout < float("inf"):
             raise ParameterError(f"timeout is {self.timeout!r}: it must be a number of seconds above 0.")
 
+    @property
+    def apart(self) -> bool:
+        """Whether the work is done in processes of its own."""
+        return self.jobs > 1 or self.timeout is not None
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -82,6 +87,10 @@ class Outcome:
         Time that the work took.
     processed : int
         Frames (pairs, trajectories) that were processed.
+    number : int
+        It was the `number`-th job (from 1).
+    share : float
+        Of the whole run, by the size of the file.
     """
 
     job: Job
@@ -90,6 +99,8 @@ class Outcome:
     error: Exception | None = None
     seconds: float = 0.0
     processed: int = 0
+    number: int = 0
+    share: float = 0.0
 
     @property
     def reason(self) -> str | None:
@@ -134,6 +145,8 @@ class Progress:
         Number of them that the video promises.
     trajectories : int or None
         Rows of this video so far; None of flow.
+    share : float
+        Of this video in the whole run, by the size of its file.
     """
 
     job: Job
@@ -142,11 +155,12 @@ class Progress:
     done: int = 0
     total: int | None = None
     trajectories: int | None = None
+    share: float = 1.0
 
 
 def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job], bool] = lambda job: False,
-        workers: Workers | None = None, progress: Callable[[Progress], None] | None = None,
-        report: Callable[[Outcome], None] | None = None) -> Summary:
+        prepare: Callable[[], None] = lambda: None, workers: Workers | None = None,
+        progress: Callable[[Progress], None] | None = None, report: Callable[[Outcome], None] | None = None) -> Summary:
     """Do the jobs; those that are `done` are skipped, one that fails is passed over and leaves no file.
 
     Parameters
@@ -160,6 +174,8 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
         Folder of the outputs, made if missing.
     done : callable
         Tells in this process whether a job needs no work.
+    prepare : callable
+        What is to be done once, in this process, before other processes begin.
     workers : Workers, optional
         Default: this process.
     progress, report : callable, optional
@@ -179,24 +195,27 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
         if Path(output).exists() and not Path(output).is_dir():
             raise OutputError(f"{os.fspath(output)} is not a folder: give the folder that the files go to.")
         Path(output).mkdir(parents=True, exist_ok=True)
+    sizes = [_size(job) for job in jobs]
+    whole = sum(sizes)
+    shares = [size / whole if whole else 1 / len(jobs) for size in sizes]
     outcomes: dict[int, Outcome] = {}
     states: dict[int, Progress] = {}
     cleared: set[Path] = set()
+    prepared = False
     attempts = dict.fromkeys(range(len(jobs)), 0)
 
     def advance(number: int, done: int, total: int | None = None, trajectories: int | None = None) -> None:
-        states[number] = Progress(jobs[number], number + 1, len(jobs), done, total, trajectories)
+        states[number] = Progress(jobs[number], number + 1, len(jobs), done, total, trajectories, shares[number])
         if progress is not None:
             progress(states[number])
 
-    def end(number: int, outcome: Outcome) -> None:
-        outcomes[number] = outcome
+    def end(number: int, state: Literal["done", "skipped", "failed"], **told: Any) -> None:
+        outcomes[number] = Outcome(jobs[number], state, number=number + 1, share=shares[number], **told)
         if report is not None:
-            report(outcome)
+            report(outcomes[number])
 
-    several = workers.jobs > 1 or workers.timeout is not None
-    waiting = deque(sorted(attempts, key=lambda n: -_size(jobs[n])) if several else attempts)
-    with (_Pool if several else _Here)(work, advance, workers) as place:
+    waiting = deque(sorted(attempts, key=lambda n: -sizes[n]) if workers.apart else attempts)
+    with (_Pool if workers.apart else _Here)(work, advance, workers) as place:
         while waiting or place.busy:
             while waiting and place.free:
                 number = waiting.popleft()
@@ -204,15 +223,18 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
                 try:
                     skip = not attempts[number] and done(job)
                 except Exception as unforeseen:  # must not cost the rest of the night
-                    end(number, Outcome(job, "failed", error=unforeseen))
+                    end(number, "failed", error=unforeseen)
                     continue
                 if skip:
-                    end(number, Outcome(job, "skipped"))
+                    end(number, "skipped")
                     continue
                 folder = Path(os.path.realpath(job.output)).parent
                 if folder not in cleared:
                     cleared.add(folder)
                     remove_leftovers(folder)
+                if workers.apart and not prepared:
+                    prepare()
+                    prepared = True
                 attempts[number] += 1
                 place.submit(number, job)
             for number, meta, error, seconds in place.finished():
@@ -222,8 +244,8 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
                 if error is not None and attempts[number] <= workers.retries:
                     waiting.append(number)
                     continue
-                processed = states[number].done if number in states else 0
-                end(number, Outcome(job, "done" if error is None else "failed", meta, error, seconds, processed))
+                end(number, "done" if error is None else "failed", meta=meta, error=error, seconds=seconds,
+                    processed=states.pop(number).done if number in states else 0)
     return Summary(tuple(outcomes[number] for number in range(len(jobs))))
 
 

@@ -137,7 +137,7 @@ def test_extract_does_a_folder_passes_over_what_is_bad_and_resumes(folder, capsy
     assert main(["extract", "videos", "-o", "out"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    lines = err.splitlines()
+    lines = [*sorted(err.splitlines()[:3], key=lambda line: line.removeprefix("idt: ")), *err.splitlines()[3:]]
     assert len(lines) == 4
     number = r"[1-9][0-9]* trajectories, 20 frames in [0-9.]+ s \([0-9.]+ frames/s\)"
     assert re.fullmatch(rf"videos/a\.avi: {number}", lines[0])
@@ -274,7 +274,7 @@ def test_no_rows_are_said_with_their_reason(folder, capsys, pictures):
 
 def test_the_first_run_says_that_kernels_are_compiled(folder, capsys, monkeypatch):
     monkeypatch.setattr(idt.pipeline, "kernels_cached", lambda: False)
-    arguments = ["extract", "videos/a.avi", "videos/sub/b.avi", "-o", "out"]
+    arguments = ["extract", "videos/a.avi", "videos/sub/b.avi", "-o", "out", "--jobs", "1"]
     assert main(arguments) == 0
     first, second, third, last = capsys.readouterr().err.splitlines()
     assert first == "idt: compiling the kernels; this happens once and takes up to half a minute"
@@ -290,6 +290,39 @@ def test_the_first_run_says_that_kernels_are_compiled(folder, capsys, monkeypatc
     assert "compil" not in capsys.readouterr().err
 
 
+def test_several_processes_find_the_kernels_compiled(folder, capsys, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(idt.pipeline, "kernels_cached", lambda: False)
+    monkeypatch.setattr(idt.pipeline, "compile_kernels", lambda: compiled.append(1))
+    assert main(["extract", "videos/a.avi", "videos/sub/b.avi", "-o", "out", "--jobs", "2"]) == 0
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first == "idt: compiling the kernels; this happens once and takes up to half a minute"
+    assert all(line.endswith(" frames/s)") for line in lines[:2])
+    assert compiled == [1]
+
+
+def test_processes_give_the_same_bytes(folder):
+    for jobs in ("1", "2"):
+        assert main(["extract", "videos/a.avi", "videos/sub/b.avi", "-o", jobs, "--jobs", jobs, "--quiet"]) == 0
+    assert files("1") == files("2") == ["a.avi.npz", "b.avi.npz"]
+    assert all(Path("1", name).read_bytes() == Path("2", name).read_bytes() for name in files("1"))
+
+
+def test_a_video_that_takes_too_long_is_given_up(folder, capsys):
+    assert main(["extract", "videos/a.avi", "-o", "out", "--timeout", "0.001"]) == 1
+    assert capsys.readouterr().err == "idt: videos/a.avi: not done in 0.001 s, which is the timeout.\n"
+    assert files("out") == []
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (["--jobs", "0"], "jobs is 0: it must be an integer from 1."),
+    (["--timeout", "-1"], "timeout is -1.0: it must be a number of seconds above 0."),
+    (["--retries", "-1"], "retries is -1: it must be an integer from 0.")])
+def test_wrong_numbers_of_a_run(folder, capsys, flags, message):
+    assert main(["extract", "videos", "-o", "out", *flags]) == 2
+    assert capsys.readouterr().err == f"idt: {message}\n"
+
+
 def test_an_unforeseen_error_costs_one_video_and_debug_shows_where(folder, capsys, monkeypatch):
     real = idt.batch._extract
 
@@ -299,7 +332,7 @@ def test_an_unforeseen_error_costs_one_video_and_debug_shows_where(folder, capsy
         return real(job, *arguments, **options)
 
     monkeypatch.setattr(idt.batch, "_extract", broken)
-    arguments = ["extract", "videos/a.avi", "videos/sub/b.avi", "-o", "out", "--quiet"]
+    arguments = ["extract", "videos/a.avi", "videos/sub/b.avi", "-o", "out", "--quiet", "--jobs", "1"]
     assert main(arguments) == 1
     assert capsys.readouterr().err == "idt: videos/a.avi: unexpected ZeroDivisionError: oops\n"
     assert files("out") == ["b.avi.npz"]
@@ -569,12 +602,12 @@ def test_the_bar_is_shown_on_a_terminal_only(folder):
     process.stdout.close()
     text = shown.decode()
     assert "frames/s" in text
-    assert "video 2 of 3" in text
-    assert "trajectories" in text
+    assert "2 of 3 videos" in text
+    assert "1 failed" in text
     assert "idt: videos/sub/bad.avi: not a video" in text
     result = child("extract", "videos", "-o", "out2")
     assert "\x1b" not in result.stderr
-    assert "video 2 of 3" not in result.stderr
+    assert "2 of 3 videos" not in result.stderr
 
 
 def test_the_failed_of_many_videos_are_listed_at_the_end(tmp_path, monkeypatch, capsys):

@@ -141,7 +141,7 @@ def test_a_folder_is_done_what_is_bad_passed_over_and_the_rest_skipped(folder, c
     assert main(arguments) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    lines = err.splitlines()
+    lines = [*sorted(err.splitlines()[:3], key=lambda line: line.removeprefix("idt: ")), *err.splitlines()[3:]]
     said = r"9 flows, 10 frames in [0-9.]+ s \([0-9.]+ pairs/s\)"
     assert re.fullmatch(rf"videos/a\.avi: {said}", lines[0])
     assert re.fullmatch(rf"videos/sub/b\.avi: {said}", lines[1])
@@ -318,7 +318,7 @@ def test_an_interrupt_leaves_nothing_half_written(long_video, threads):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "idt: interrupted\n")
-    assert files("out") == []
+    assert files("out") in ([], images("a.avi", 9))  # which may be done by then
 
 
 def test_a_killed_run_is_resumed_as_if_nothing_had_been(long_video, capsys):
@@ -326,10 +326,9 @@ def test_a_killed_run_is_resumed_as_if_nothing_had_been(long_video, capsys):
     process = started("long.avi", "videos/a.avi")
     process.kill()
     process.communicate()
-    assert [name for name in os.listdir("out") if not re.fullmatch(r"\.idt-.*\.tmp", name)] == []
-    assert len(os.listdir("out")) == 1
+    assert {re.sub(r"\.idt-.*\.tmp", "unfinished", name) for name in os.listdir("out")} <= {"a.avi", "unfinished"}
     assert main(["flow", "long.avi", "videos/a.avi", "-o", "out", *QUICK]) == 0
-    assert capsys.readouterr().err.endswith("\n2 done; the files are in out\n")
+    assert re.search(r"\n(2 done|1 done, 1 skipped .*); the files are in out\n$", capsys.readouterr().err)
     assert contents("out") == contents("whole")
 
 
@@ -373,6 +372,6 @@ def test_the_bar_is_shown_on_a_terminal_only(long_video):
     process.stdout.close()
     text = shown.decode()
     assert re.search(r"\d+\.\d pairs/s", text)
-    assert "video 2 of 4" in text
+    assert "2 of 4 videos" in text
     assert "trajectories" not in text
     assert "idt: videos/sub/bad.avi: not a video" in text

@@ -338,7 +338,7 @@ def test_beside_a_bar_results_go_where_stdout_goes(folder, both):
         piped = b"" if both else child.stdout.read()
     os.close(leader)
     assert child.returncode == 0
-    assert b"video 2 of 2" in seen
+    assert b"of 2 videos" in seen
     lines = re.findall(rb"set/pan/[01]\.avi   pan .*?\r?\n", seen if both else piped)
     assert len(lines) == 2
     assert both or b"set/pan/0.avi   pan" not in seen
