@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from idt.batch import extract_jobs
 from idt.datasets import Dataset, Item
@@ -119,28 +120,52 @@ def features_path(dataset: Dataset, item: Item, folder: Paths) -> Path:
 
 
 def rows_of(features: Features, item: Item) -> Features:
-    """Return the trajectories of a labelled clip: all of its video, or those that lie within its segment.
+    """Return the trajectories of a labelled clip: all of its video, or those that lie wholly within its segment.
 
-    `position` t of a segment is its share of the segment, as if it had been cut out.
+    `position` t of a segment is its share of the segment, and ``span`` in the meta the frames of it that were
+    processed, as if it had been cut out. The time of a frame on which no trajectory ended is interpolated.
 
     Raises
     ------
     ParameterError
-        The clip is a segment, but the features do not tell times.
+        The clip is a segment that begins after the end of its video, or the features do not tell times.
     """
     if item.start_s is None and item.end_s is None:
         return features
     rate = (features.meta.get("video") or {}).get("fps")
     if not rate or np.isnan(features.time).any():
         raise ParameterError(f"{item.path} is given as a segment in seconds, but its features do not tell times.")
-    start, end = item.start_s or 0.0, features.time.max(initial=0.0) if item.end_s is None else item.end_s
-    begin = features.time - duration(features) / rate
-    rows = np.flatnonzero((begin >= start - 0.5 / rate) & (features.time <= end))
+    times = _times(features, rate)
+    start, length = item.start_s or 0.0, times[-1] + 1 / rate
+    if start >= length:
+        until = "" if item.end_s is None else f" to {item.end_s:g} s"
+        raise ParameterError(f"{item.path}: the segment from {start:g} s{until} begins after the end of its video, "
+                             f"which is {length:.2f} s long: start and end are times in seconds, not frames.")
+    # A start that was rounded is that of the nearest frame.
+    nearest = times + np.minimum(np.diff(times, append=length), 1 / rate) / 2
+    span = features.meta.get("span") or {"first": 0, "last": len(times) - 1}
+    first = max(int(np.searchsorted(nearest, start)), span["first"])
+    last = span["last"] if item.end_s is None else \
+        min(int(np.searchsorted(times, item.end_s, side="right")) - 1, span["last"])
+    begin = features.frame - duration(features)
+    rows = np.flatnonzero((begin >= first) & (features.frame <= last))
     # Rows are in order of time: those of a segment lie side by side and need not be read yet.
     inside = features[rows[0]:rows[-1] + 1] if rows.size and rows.size == rows[-1] + 1 - rows[0] else features[rows]
+    frames = max(last + 1 - first, 0)
     position = np.array(inside.position)
-    position[:, 2] = np.clip(((begin[rows] + features.time[rows]) / 2 - start) / (end - start or 1), 0, 0.999)
-    return dataclasses.replace(inside, position=position)
+    position[:, 2] = np.clip(((begin[rows] + inside.frame) / 2 - first) / max(frames, 1), 0, 0.999)
+    meta = {**features.meta, "span": {"first": first, "last": last, "frames": frames}}
+    return dataclasses.replace(inside, position=position, meta=meta)
+
+
+def _times(features: Features, rate: float) -> NDArray[np.float64]:
+    """Return the times of the frames of a video, as far as they were decoded, in ascending order."""
+    frames, rows = np.unique(features.frame, return_index=True)
+    known, times = np.concatenate([[0], frames]), np.concatenate([[0.0], features.time[rows]])
+    video, span = features.meta.get("video") or {}, features.meta.get("span") or {}
+    count = max(video.get("decoded_frames", 0), span.get("last", 0) + 1, int(known[-1]) + 1)
+    behind = np.maximum(np.arange(count) - known[-1], 0) / rate
+    return np.maximum.accumulate(np.interp(np.arange(count), known, times) + behind)
 
 
 def _common_params(features: Mapping[Path, Features]) -> Params:

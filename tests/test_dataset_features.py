@@ -20,6 +20,8 @@ from idt.datasets import Dataset, Item, read_dataset
 from idt.errors import FormatError, ParameterError, VideoError
 from idt.features import Features
 from idt.params import Params
+from idt.pipeline import extract as extract_one
+from idt.video import frames
 from synthetic import moving_square, pan
 
 QUICK = Params(scales=1, stride=8, length=5, temporal_cells=1, descriptors=("hog", "mbhx"))
@@ -221,6 +223,61 @@ def test_segments_hold_the_trajectories_that_lie_within():
     assert rows_of(features, Item("v.avi", "a")) is features
     with pytest.raises(ParameterError, match=r"v\.avi is given as a segment in seconds, but its features do not tell"):
         rows_of(random_features(5), Item("v.avi", "a", start_s=1.0))
+
+
+def test_segments_of_a_video_with_a_variable_frame_rate():
+    times = np.cumsum(np.random.default_rng(0).choice([0.01, 0.04, 0.3], 100)) - 0.01
+    features = random_features(600, 3, frames=100)
+    features.meta["video"]["fps"] = 99 / times[99]
+    features = dataclasses.replace(features, time=times[features.frame])
+    assert len(np.unique(features.frame)) == 85
+    for first, last in ((15, 40), (20, 60), (33, 99), (70, 99)):
+        part = rows_of(features, Item("v.avi", "a", start_s=times[first], end_s=times[last]))
+        inside = (features.frame - 15 >= first) & (features.frame <= last)
+        assert np.count_nonzero(inside) > 10
+        np.testing.assert_array_equal(part.points, features.points[inside])
+        np.testing.assert_allclose(part.position[:, 2], (part.frame - 7.5 - first) / (last + 1 - first), atol=1e-6)
+        assert part.meta["span"] == {"first": first, "last": last, "frames": last + 1 - first}
+
+
+def test_a_real_video_with_a_variable_frame_rate(data):
+    video = data / "awkward" / "vfr.mp4"
+    times = [frame.time_s for frame in frames(video)]
+    features = extract_one(video, Params(scales=1, stride=8, descriptors=("hog",)))
+    part = rows_of(features, Item("v", "a", start_s=round(times[20], 3), end_s=times[40]))
+    inside = (features.frame >= 35) & (features.frame <= 40)
+    assert np.count_nonzero(inside) > 10
+    np.testing.assert_array_equal(part.points, features.points[inside])
+
+
+def test_a_segment_is_open_at_the_ends_of_the_video_that_were_processed():
+    features = random_features(300, 3, frames=60)
+    features = features[features.frame >= 20]
+    features.meta["video"].update(fps=25.0, decoded_frames=100)
+    features.meta["span"] = {"first": 5, "last": 94, "frames": 90}
+    features = dataclasses.replace(features, meta={**features.meta, "params": Params(start=5, end=94).to_dict()})
+    whole = (features.frame - 7.5 - 5) / 90
+    for segment in ({"start_s": 0.0}, {"end_s": 99.0}, {"start_s": 0.2, "end_s": 3.8}):
+        part = rows_of(features, Item("v.avi", "a", **segment))
+        np.testing.assert_array_equal(part.points, features.points)
+        np.testing.assert_allclose(part.position[:, 2], whole, atol=1e-6)
+        assert part.meta["span"] == features.meta["span"]
+    part = rows_of(features, Item("v.avi", "a", start_s=1.0))
+    np.testing.assert_allclose(part.position[:, 2], (part.frame - 7.5 - 25) / 70, atol=1e-6)
+    for nothing in ({"start_s": 3.9}, {"end_s": 0.1}):
+        part = rows_of(features, Item("v.avi", "a", **nothing))
+        assert len(part) == part.meta["span"]["frames"] == 0
+
+
+def test_a_segment_behind_the_end_of_its_video_is_refused():
+    features = random_features(100, 3, frames=60)
+    features.meta["video"].update(fps=25.0, decoded_frames=100)
+    assert len(rows_of(features, Item("v.avi", "a", start_s=3.99))) == 0
+    for end, words in ((None, ""), (200.0, " to 200 s")):
+        with pytest.raises(ParameterError) as error:
+            rows_of(features, Item("v.avi", "a", start_s=100.0, end_s=end))
+        assert str(error.value) == (f"v.avi: the segment from 100 s{words} begins after the end of its video, which is "
+                                    "4.00 s long: start and end are times in seconds, not frames.")
 
 
 def test_features_are_found_as_extract_wrote_them(tmp_path):
