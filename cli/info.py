@@ -144,13 +144,15 @@ def _encoded(path: Path) -> Lines | None:
     """Return what a codebook, a model or a file of vectors is, None when it is something else."""
     if _head(path) != b"PK\x03\x04":
         return None
-    from idt.encoding.model import Codebook, Model, kind_of
+    from idt.classifier import load_model
+    from idt.encoding.model import kind_of
+    from idt.vectors import load_codebook
 
     kind = kind_of(path)
     if kind == "codebook":
-        return [("codebook", f"{path}, {in_bytes(path.stat().st_size)}"), *_codebook(Codebook.load(path))]
+        return [("codebook", f"{path}, {in_bytes(path.stat().st_size)}"), *_codebook(load_codebook(path))]
     if kind == "model":
-        model = Model.load(path)
+        model = load_model(path)
         return [("model", f"{path}, {in_bytes(path.stat().st_size)}"),
                 ("labels", f"{len(model.labels)}: {', '.join(model.labels)}"), *_codebook(model.codebook)]
     return _vectors(path) if kind == "vectors" else None

@@ -321,13 +321,20 @@ def _channel(name: str, described: dict[str, Any], arrays: Mapping[str, Array]) 
     else:
         k = len(codebook.weights_)
         _expect(f"{name}.codebook", codebook.weights_.shape == (k,) and codebook.means_.shape == (k, inner)
-                and codebook.variances_.shape == (k, inner) and bool((codebook.variances_ > 0).all()))
+                and codebook.variances_.shape == (k, inner))
+        for key in ("weights_", "variances_"):
+            if not (getattr(codebook, key) > 0).all():
+                raise ValueError(f"{name}.codebook.{key} are not all above 0")
+        if not np.isclose(codebook.weights_.sum(), 1, atol=1e-3):
+            raise ValueError(f"{name}.codebook.weights_ do not sum to 1")
     norm = None if described["norm"] is None else Normalise(**described["norm"])
     pyramid = None if described["pyramid"] is None else Pyramid(described["pyramid"])
     made = encoder(**described["options"]).with_codebook(codebook)
     channel = Channel(width, made, pca, bool(described["root"]), norm, pyramid)
     with np.errstate(all="ignore"):  # estimators check their options when they work
-        channel.encode(np.zeros((1, width), np.float32), np.zeros((1, 3), np.float32))
+        trial = channel.encode(np.stack([np.zeros(width), np.ones(width)]).astype(np.float32), np.zeros((2, 3)))
+    if not np.isfinite(trial).all():
+        raise ValueError(f"{name} makes vectors that are NaN or infinite")
     return channel
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,9 +21,10 @@ from idt.encoding.vlad import VLAD
 from idt.errors import ParameterError
 from idt.features import Features
 from idt.flow.threads import checked_count, mapped
-from idt.vectors import EncodingParams, encode, learn_codebook, shared_extraction
+from idt.vectors import EncodingParams, check_extraction, encode, learn_codebook, shared_extraction
 
 Array: TypeAlias = NDArray[Any]
+Source: TypeAlias = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,19 @@ def _fitted(machine: LinearSVM | Chi2SVM, channels: list[Array], labels: list[st
     machine.dual_coef_ = np.ascontiguousarray(machine.dual_coef_[:, used])
     machine.channels_ = [rows[used] for rows in machine.channels_]
     return machine
+
+
+def load_model(path: Source) -> Model:
+    """Read a model, as `Model.load` does, and check what it tells of the extraction.
+
+    Raises
+    ------
+    FormatError
+        The file cannot be read, holds something else, is of another format version, or does not fit together.
+    """
+    model = Model.load(path)
+    check_extraction(model.codebook, path)
+    return model
 
 
 def predict(features: Features, model: Model, *, threads: int = 1) -> Prediction:

@@ -22,11 +22,11 @@ from idt.encoding.norms import Normalise, root_sift
 from idt.encoding.pca import PCA
 from idt.encoding.pyramid import Pyramid
 from idt.encoding.vlad import VLAD
-from idt.errors import ParameterError
+from idt.errors import FormatError, ParameterError
 from idt.features import Features
 from idt.flow.threads import checked_count, mapped
 from idt.output import replacing
-from idt.params import DESCRIPTORS, Descriptor, Parameters, choice, number, parameters_table
+from idt.params import DESCRIPTORS, Descriptor, Parameters, Params, choice, number, parameters_table
 
 Array: TypeAlias = NDArray[Any]
 Source: TypeAlias = str | os.PathLike[str]
@@ -202,6 +202,30 @@ def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = N
     return Codebook(channels, {"params": params.to_dict(), "videos": len(videos),
                                "descriptors": sum(min(count, len(video)) for video in videos),
                                "extraction": shared_extraction(videos)})
+
+
+def load_codebook(path: Source) -> Codebook:
+    """Read a codebook, as `Codebook.load` does, and check what it tells of the extraction.
+
+    Raises
+    ------
+    FormatError
+        The file cannot be read, holds something else, is of another format version, or does not fit together.
+    """
+    codebook = Codebook.load(path)
+    check_extraction(codebook, path)
+    return codebook
+
+
+def check_extraction(codebook: Codebook, path: Source) -> None:
+    """Raise `FormatError`, which names the file of a codebook, unless its `extraction` is None or parameters."""
+    extraction = codebook.meta.get("extraction")
+    try:
+        if not isinstance(extraction, dict | None):
+            raise ParameterError(f"it is {extraction!r}")
+        Params.from_dict(extraction or {})
+    except ParameterError as error:
+        raise FormatError(f"{os.fspath(path)}: the extraction in its meta cannot be used ({error}).") from error
 
 
 def _encoder(params: EncodingParams) -> Any:

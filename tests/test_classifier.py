@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from random_features import random_features
 
-from idt.classifier import Prediction, predict, train
+from idt.classifier import Prediction, load_model, predict, train
 from idt.datasets import Dataset, Item, splits
 from idt.encoding import Chi2SVM, LinearSVM
 from idt.encoding.model import Model
-from idt.errors import ParameterError
+from idt.errors import FormatError, ParameterError
 from idt.evaluation import COMBINED, evaluate
 from idt.params import Params
 from idt.vectors import EncodingParams, encode
@@ -187,3 +187,13 @@ def test_what_is_compiled_ahead_is_all_that_is_used(tmp_path):
     child = subprocess.run([sys.executable, "-c", _COMPILED], capture_output=True, text=True, timeout=200, check=False,
                            env=env)
     assert child.stdout == "12 True\n", child.stderr
+
+
+def test_a_model_whose_extraction_nobody_could_repeat(made, tmp_path):
+    path, model = tmp_path / "x.model.npz", train(*made, SMALL)
+    path.write_bytes(saved(model))
+    assert saved(load_model(path)) == saved(model)
+    model.codebook.meta["extraction"]["stride"] = 0
+    path.write_bytes(saved(model))
+    with pytest.raises(FormatError, match=r"x\.model\.npz: the extraction in its meta cannot be used .stride is 0: "):
+        load_model(path)

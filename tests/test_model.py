@@ -117,6 +117,10 @@ def rewritten(path, change):
     (lambda meta, parts: parts.update({"hog.codebook.means_": parts["hog.codebook.means_"][:, 1:]}),
      "does not fit together .the shapes of hog.codebook contradict each other"),
     (lambda meta, parts: parts["hof.codebook.centres_"].fill(np.nan), "hof.codebook.centres_ are not finite"),
+    (lambda meta, parts: parts["hog.codebook.weights_"].put(2, 0), "hog.codebook.weights_ are not all above 0"),
+    (lambda meta, parts: parts["hog.codebook.variances_"].put(5, -1), "hog.codebook.variances_ are not all above 0"),
+    (lambda meta, parts: parts["hog.codebook.weights_"].put(2, 2), "hog.codebook.weights_ do not sum to 1"),
+    (lambda meta, parts: parts["hog.codebook.variances_"].fill(1e-45), "hog makes vectors that are NaN or infinite"),
     (lambda meta, parts: meta["channels"]["mbhx"].update(encoder="cnn"), "does not fit together .'cnn'"),
     (lambda meta, parts: meta["channels"]["hof"].update(pyramid=["1x1"]), "does not fit together .grids has '1x1'"),
     (lambda meta, parts: meta["channels"]["hog"]["codebook"].update(words=3), "does not fit together")])

@@ -18,7 +18,7 @@ from idt.errors import FormatError, OutputError, ParameterError
 from idt.features import Features
 from idt.params import Params
 from idt.text import write_text
-from idt.vectors import EncodingParams, Vectors, encode, learn_codebook, made_by, other_parameters
+from idt.vectors import EncodingParams, Vectors, encode, learn_codebook, load_codebook, made_by, other_parameters
 
 SMALL = EncodingParams(channels=("trajectory", "hog"), words=3, samples=300)
 
@@ -175,6 +175,21 @@ def test_what_makes_features_unlike_those_of_the_codebook(codebook):
     assert other_parameters(video(meta={}), codebook) == []
     unknown = Codebook(codebook.channels, {**codebook.meta, "extraction": None})
     assert other_parameters(video(meta={"params": Params(stride=8).to_dict()}), unknown) == []
+
+
+def test_a_codebook_whose_extraction_nobody_could_repeat(codebook, tmp_path):
+    def written(extraction):
+        with open(tmp_path / "x.codebook.npz", "wb") as file:
+            Codebook(codebook.channels, {"extraction": extraction}).save(file)
+        return tmp_path / "x.codebook.npz"
+
+    for sound in (None, Params(stride=8).to_dict()):
+        assert load_codebook(written(sound)).meta == {"extraction": sound}
+    for extraction, message in (("standard", "it is 'standard'"), ([1], r"it is \[1\]"), (False, "it is False"),
+                                ({"stride": "a"}, "stride is 'a': it must be an integer from 1 to 1000"),
+                                ({"strides": 5}, "strides is not a parameter; did you mean stride")):
+        with pytest.raises(FormatError, match=rf"x\.codebook\.npz: the extraction .* cannot be used .{message}"):
+            load_codebook(written(extraction))
 
 
 def test_channels_are_reported_in_order():
