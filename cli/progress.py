@@ -36,6 +36,9 @@ class Reporter:
         self._common = common
         self._apart = workers is not None and workers.apart
         self._bar = _bar() if sys.stderr.isatty() and not common.quiet else None
+        if self._bar is not None:
+            self._bar.add_task("", total=None, rate="")
+        self._videos = 0
         self._running: dict[Path, Progress] = {}
         self._ended = self._failed = self._processed = 0
         self._share = 0.0  # of the run that has ended
@@ -64,17 +67,20 @@ class Reporter:
         if progress.done == 0 and not self._running and not self._processed:
             self._began = time.perf_counter()
         self._running[progress.job.output] = progress
-        if self._bar is None:
+        self._videos = progress.videos
+        self._show()
+
+    def _show(self) -> None:
+        """Show how far the one video is, or how many are done and how much of all by the size of their files."""
+        if self._bar is None or not self._videos:
             return
-        if not self._bar.task_ids:
-            self._bar.add_task("", total=None, rate="")
-        if progress.videos == 1:
-            self._bar.update(self._bar.task_ids[0], description=_short(Path(progress.job.source).name),
-                             completed=progress.done, total=progress.total, rate=self._rate())
+        running = list(self._running.values())
+        if self._videos == 1 and running:
+            name, done, total = _short(Path(running[0].job.source).name), float(running[0].done), running[0].total
         else:
-            done = self._share + sum(p.share * min(1.0, p.done / p.total) for p in self._running.values() if p.total)
-            self._bar.update(self._bar.task_ids[0], description=f"{self._ended} of {progress.videos} videos",
-                             completed=done, total=1.0, rate=self._rate())
+            name, total = f"{self._ended} of {self._videos} videos", 1
+            done = self._share + sum(p.share * min(1.0, p.done / p.total) for p in running if p.total)
+        self._bar.update(self._bar.task_ids[0], description=name, completed=done, total=total, rate=self._rate())
 
     def _rate(self) -> str:
         """Return what is told beside the bar."""
@@ -107,6 +113,7 @@ class Reporter:
         self._failed += outcome.state == "failed"
         self._processed += outcome.processed
         self._share += outcome.share
+        self._show()
 
     def result(self, meta: dict[str, Any], done: int) -> str:
         """Return what was made of how many frames."""

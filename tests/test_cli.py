@@ -602,12 +602,12 @@ def test_the_bar_is_shown_on_a_terminal_only(folder):
     process.stdout.close()
     text = shown.decode()
     assert "frames/s" in text
-    assert "2 of 3 videos" in text
+    assert "3 of 3 videos" in text
     assert "1 failed" in text
     assert "idt: videos/sub/bad.avi: not a video" in text
     result = child("extract", "videos", "-o", "out2")
     assert "\x1b" not in result.stderr
-    assert "2 of 3 videos" not in result.stderr
+    assert " of 3 videos" not in result.stderr
 
 
 def test_the_failed_of_many_videos_are_listed_at_the_end(tmp_path, monkeypatch, capsys):

@@ -372,6 +372,6 @@ def test_the_bar_is_shown_on_a_terminal_only(long_video):
     process.stdout.close()
     text = shown.decode()
     assert re.search(r"\d+\.\d pairs/s", text)
-    assert "2 of 4 videos" in text
+    assert "4 of 4 videos" in text
     assert "trajectories" not in text
     assert "idt: videos/sub/bad.avi: not a video" in text

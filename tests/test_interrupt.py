@@ -39,7 +39,7 @@ def test_an_interrupt_costs_one_video(data: Path, tmp_path: Path, threads: str, 
     videos.mkdir()
     shutil.copyfile(data / "awkward/frames_16.mp4", videos / "a.mp4")
     shutil.copyfile(data / "clips/v_Bowling_g01_c01.avi", videos / "b.avi")
-    arguments = ["extract", str(videos), "-o", str(out), "--threads", threads, "--quiet"]
+    arguments = ["extract", str(videos), "-o", str(out), "--jobs", "1", "--threads", threads, "--quiet"]
     process = subprocess.Popen([sys.executable, "-c", "import sys; from idt.cli import main; sys.exit(main())",
                                 *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
