@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ Paths: TypeAlias = str | os.PathLike[str]
 
 _NAMED = 5  # videos that a message names
 
+_log = logging.getLogger("idt")
+
 
 def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descriptor] = (), threads: int = 1,
                 progress: Callable[[Progress], None] | None = None,
@@ -41,7 +44,7 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
     ----------
     dataset : Dataset
     folder : path
-        See `features_path`.
+        See `features_paths`.
     channels : sequence of str, optional
         Descriptors that must be there.
     threads : int
@@ -57,14 +60,17 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
     Raises
     ------
     ParameterError
-        Features in the folder differ in their parameters (two files and the fields are named), or lack a channel; both
-        before any work. The clip is a segment, but its features do not tell times.
+        Features in the folder differ in their parameters (two files and the fields are named), lack a channel, or would
+        be in one file for two videos; all before any work. A segment cannot be used, see `rows_of`.
     VideoError
         Videos cannot be extracted; the first are named, all others are done.
     OutputError
         The folder cannot be written.
     """
-    paths = [features_path(dataset, item, folder) for item in dataset.items]
+    paths = features_paths(dataset, folder)
+    if not any(path.exists() for path in paths) and any(Path(folder).rglob("*.npz")):
+        _log.warning("%s holds .npz files, but none for a clip of %s, such as %s: all videos are extracted.",
+                     os.fspath(folder), dataset.name, paths[0])
     jobs = {path: Job(item.path, path) for path, item in zip(paths, dataset.items, strict=True)}
     current: dict[Path, Features] = {}
     outdated: dict[Path, Features] = {}
@@ -96,27 +102,46 @@ def load_features(dataset: Dataset, folder: Paths) -> list[Features]:
     FormatError
         A file is missing or cannot be used; the message says how many are.
     ParameterError
-        A clip is a segment, but the features do not tell times.
+        Features of two videos would be in one file, or a segment cannot be used, see `rows_of`.
     """
-    paths = [features_path(dataset, item, folder) for item in dataset.items]
+    paths = features_paths(dataset, folder)
     files = dict.fromkeys(paths)
     missing = [path for path in files if not path.exists()]
     if missing:
-        raise FormatError(f"{missing[0]} is missing{f', and {len(missing) - 1} more' if len(missing) > 1 else ''}: "
-                          f"extract the videos first, idt extract {dataset.root} -o {os.fspath(folder)}.")
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise FormatError(f"{missing[0]} is missing{more}: extract the videos first, idt extract "
+                          f"{dataset.folder or dataset.root} -o {os.fspath(folder)}.")
     opened = {path: Features.load(path) for path in files}
     return [rows_of(opened[path], item) for path, item in zip(paths, dataset.items, strict=True)]
 
 
-def features_path(dataset: Dataset, item: Item, folder: Paths) -> Path:
-    """Return where the features of a clip's video are in the folder of the features of a dataset.
+def features_paths(dataset: Dataset, folder: Paths) -> list[Path]:
+    """Return where the features of each clip are in the folder of the features of a dataset.
 
-    Those of the video ``walk/a.avi`` below the dataset's root are in ``walk/a.avi.npz``. Of a video that a list names
-    outside its root, the whole path is kept: ``/clips/a.avi`` is in ``clips/a.avi.npz``.
+    They are where `idt extract` writes them that is given the dataset's folder: those of ``UCF-101/walk/a.avi`` below
+    it are in ``UCF-101/walk/a.avi.npz``. Where more of them lie as if the folder of the videos had been given,
+    ``walk/a.avi.npz``, that is their place. Of a video outside both, the whole path is kept: ``/clips/a.avi`` is in
+    ``clips/a.avi.npz``.
+
+    Raises
+    ------
+    ParameterError
+        The features of two videos would be in one file.
     """
-    video, root = Path(os.path.abspath(item.path)), os.path.abspath(dataset.root)
-    below = video.relative_to(root if video.is_relative_to(root) else video.anchor)
-    return Path(folder, f"{below}.npz")
+    videos = [Path(os.path.abspath(item.path)) for item in dataset.items]
+    above = [os.path.abspath(path) for path in (dataset.folder or dataset.root, dataset.root)]
+
+    def below(folders: list[str]) -> list[Path]:
+        return [Path(folder, f"{video.relative_to(next(filter(video.is_relative_to, folders), video.anchor))}.npz")
+                for video in videos]
+
+    paths = max(below(above), below(above[::-1]), key=lambda paths: sum(path.exists() for path in set(paths)))
+    owners: dict[Path, Path] = {}
+    for path, video in zip(paths, videos, strict=True):
+        if owners.setdefault(path, video) != video:
+            raise ParameterError(f"The features of {owners[path]} and of {video} would both be in {path}: move one of "
+                                 "the videos, or give it another name.")
+    return paths
 
 
 def rows_of(features: Features, item: Item) -> Features:

@@ -72,7 +72,7 @@ class Dataset:
     classes : tuple of str
         Labels, each of at least one item: in the order of UCF101's class list, otherwise sorted.
     name : str
-        Name of the folder or file.
+        Name of the folder or file; of a ``labels.csv`` that of its folder.
     layout : str
         What it was read as.
     root : str
@@ -81,6 +81,8 @@ class Dataset:
         Names of the official splits.
     notes : tuple of str
         Sentences about what was read that the user should see.
+    folder : str or None
+        Folder that was read, or that of the file; None: `root`.
     """
 
     items: tuple[Item, ...]
@@ -90,6 +92,7 @@ class Dataset:
     root: str
     official: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    folder: str | None = None
 
     def __str__(self) -> str:
         def counted(number: int, one: str, many: str) -> str:
@@ -172,7 +175,9 @@ def read_dataset(path: Paths, *, layout: Layout = "auto", videos: Paths | None =
         raise FormatError(f"{where}: a dataset with the layout {kind} is a folder.")
     else:
         listing = _TREES[kind](where)
-    return _checked(listing, where.resolve().name if where.is_dir() else where.stem, kind)
+    folder = where if where.is_dir() else where.parent
+    name = folder.resolve().name if where == folder or where.name == _CSV else where.stem
+    return replace(_checked(listing, name, kind), folder=os.fspath(folder))
 
 
 def splits(dataset: Dataset, scheme: Scheme, *, folds: int = 5, test_share: float = 0.25, seed: int = 0) -> list[Split]:

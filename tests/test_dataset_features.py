@@ -15,7 +15,7 @@ from clips import write_clip
 from random_features import random_features
 
 from idt.batch import extract_videos
-from idt.dataset_features import features_of, features_path, load_features, rows_of
+from idt.dataset_features import features_of, features_paths, load_features, rows_of
 from idt.datasets import Dataset, Item, read_dataset
 from idt.errors import FormatError, ParameterError, VideoError
 from idt.features import Features
@@ -204,11 +204,62 @@ def test_segments_of_one_video_share_its_extraction(folder):
     assert b.frame.min() >= 20 + 15
 
 
+def paths_of(root, *videos, folder="f", **options):
+    dataset = Dataset(tuple(Item(video, "a") for video in videos), ("a",), "d", "csv", root, **options)
+    return [os.fspath(path) for path in features_paths(dataset, folder)]
+
+
 def test_videos_outside_the_root_have_their_features_in_the_folder_all_the_same(tmp_path):
-    dataset = Dataset((), (), "d", "csv", f"{tmp_path}/x")
-    assert features_path(dataset, Item(f"{tmp_path}/x/1/a.avi", "a"), "f") == Path("f/1/a.avi.npz")
-    assert features_path(dataset, Item(f"{tmp_path}/x/../y/a.avi", "a"), "f") == Path(f"f{tmp_path}/y/a.avi.npz")
-    assert features_path(dataset, Item(f"{tmp_path}/xx/a.avi", "a"), "f") == Path(f"f{tmp_path}/xx/a.avi.npz")
+    assert paths_of(f"{tmp_path}/x", f"{tmp_path}/x/1/a.avi", f"{tmp_path}/x/../y/a.avi", f"{tmp_path}/xx/a.avi") == [
+        "f/1/a.avi.npz", f"f{tmp_path}/y/a.avi.npz", f"f{tmp_path}/xx/a.avi.npz"]
+
+
+def test_features_of_two_videos_are_never_one_file():
+    assert paths_of("/x", "/x/1/a.avi", "/x/2/../1/a.avi") == ["f/1/a.avi.npz"] * 2
+    with pytest.raises(ParameterError) as error:
+        paths_of("/x", "/x/y/a.avi", "/x/b.avi", "/y/a.avi")
+    assert str(error.value) == ("The features of /x/y/a.avi and of /y/a.avi would both be in f/y/a.avi.npz: move one "
+                                "of the videos, or give it another name.")
+
+
+@pytest.fixture
+def lists(folder):
+    """Clips as UCF101 has them, in HERE/videos and named by lists in HERE/lists."""
+    os.makedirs("HERE/lists")
+    os.rename("set", "HERE/UCF-101")
+    clips = [f"{label}/{n}.avi" for label in ("pan", "square") for n in range(2)]
+    Path("HERE/lists/classInd.txt").write_text("1 pan\n2 square\n")
+    Path("HERE/lists/trainlist01.txt").write_text("".join(f"{clip} {1 + ('sq' in clip)}\n" for clip in clips[::2]))
+    Path("HERE/lists/testlist01.txt").write_text("".join(f"{clip}\n" for clip in clips[1::2]))
+    return clips
+
+
+@pytest.mark.parametrize(("given", "below"), [("HERE", "UCF-101/"), ("HERE/UCF-101", "")])
+def test_features_are_found_however_the_videos_were_given(lists, caplog, given, below):
+    extract_videos(given, "features", QUICK)
+    os.unlink(f"features/{below}pan/1.avi.npz")
+    dataset = read_dataset("HERE")
+    assert (dataset.folder, dataset.root) == ("HERE", "HERE/UCF-101")
+    seen = []
+    features_of(dataset, "features", report=seen.append)
+    assert {os.fspath(o.job.output): o.state for o in seen} == {
+        f"features/{below}{clip}.npz": "done" if clip == "pan/1.avi" else "skipped" for clip in lists}
+    assert [f.path for f in load_features(dataset, "features")] == [
+        f"features/{below}{os.path.relpath(item.path, dataset.root)}.npz" for item in dataset.items]
+    assert not caplog.messages
+
+
+def test_features_of_videos_that_lie_elsewhere_are_found(lists):
+    os.rename("HERE/UCF-101", "videos")
+    dataset = read_dataset("HERE", videos="videos")
+    assert {os.fspath(path) for path in features_paths(dataset, "f")} == {f"f/{clip}.npz" for clip in lists}
+
+
+def test_a_folder_of_other_features_is_told(lists, caplog):
+    extract_videos("HERE/UCF-101/pan", "features", QUICK)
+    features_of(read_dataset("HERE"), "features")
+    assert caplog.messages == ["features holds .npz files, but none for a clip of HERE, such as features/UCF-101/pan/"
+                               "0.avi.npz: all videos are extracted."]
 
 
 def test_segments_hold_the_trajectories_that_lie_within():

@@ -67,6 +67,16 @@ def test_paths_are_relative_where_the_dataset_is(tmp_path, monkeypatch):
     assert read_dataset(".").name == "set"
 
 
+def test_a_dataset_has_the_name_of_its_folder_or_of_its_list(tmp_path, monkeypatch):
+    tree(tmp_path, "set/walk/b.avi")
+    for name in ("labels.csv", "other.csv"):
+        listed(tmp_path / "set" / name, "path,label\nwalk/b.avi,walk\n")
+    monkeypatch.chdir(tmp_path / "set")
+    found = [read_dataset(path) for path in ("../set", "../set/labels.csv", "labels.csv", ".", "other.csv")]
+    assert [dataset.name for dataset in found] == ["set", "set", "set", "set", "other"]
+    assert [dataset.folder for dataset in found] == ["../set", "../set", ".", ".", "."]
+
+
 def test_groups_are_those_of_ucf_names_when_all_have_one(tmp_path):
     tree(tmp_path, "Walk/v_Walk_g01_c01.avi", "Walk/v_Walk_g12_c03.avi", "Run/v_Run_g01_c01.avi")
     assert [item.group for item in read_dataset(tmp_path).items] == ["g01", "g01", "g12"]
