@@ -145,7 +145,7 @@ def _encoded(path: Path) -> Lines | None:
     if _head(path) != b"PK\x03\x04":
         return None
     from idt.classifier import load_model
-    from idt.encoding.model import kind_of
+    from idt.keys import kind_of
     from idt.vectors import load_codebook
 
     kind = kind_of(path)

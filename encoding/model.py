@@ -213,16 +213,6 @@ def write_file(file: BinaryIO, kind: str, described: dict[str, Any], arrays: Map
     np.savez(file, meta=np.array(json.dumps(meta)), **arrays)  # numbers and a text: nothing that would be pickled
 
 
-def kind_of(path: Source) -> str | None:
-    """Return the kind of a file that has a meta, such as "codebook", "vectors" or "features"; else None."""
-    try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            kind = json.loads(str(file["meta"][()]))["kind"]
-    except Exception:  # it is damaged, or something else
-        return None
-    return kind if isinstance(kind, str) else None
-
-
 def read_file(path: Source, kind: str, build: Callable[[dict[str, Any], Mapping[str, Array]], T]) -> T:
     """Return what is built of the description and the arrays in a file of this kind; all errors are FormatError."""
     name = os.fspath(path)

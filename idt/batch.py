@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from idt.errors import FormatError, OutputError, ParameterError
-from idt.keys import digest, flow_is_done, is_done
+from idt.keys import check_replaceable, digest, flow_is_done, is_current, is_done
 from idt.output import prepared, replacing, writing
 from idt.params import DESCRIPTORS, Params
 from idt.runner import Outcome, Progress, Summary, Workers, run
@@ -20,6 +20,7 @@ from idt.work import Job, encode_list, features_files, sources_of, work_list
 
 if TYPE_CHECKING:
     from idt.encoding.model import Channel, Codebook, Model
+    from idt.features import Features
     from idt.vectors import EncodingParams
     from idt.video_flow import FlowParams
 
@@ -36,7 +37,8 @@ def extract_videos(inputs: Paths | Iterable[Paths], output: Paths, params: Param
                    report: Callable[[Outcome], None] | None = None) -> Summary:
     """Extract the features of many videos into a folder, one after the other; finished ones are skipped.
 
-    A video that fails is reported and passed over; it leaves no file.
+    A video that fails is reported and passed over; it leaves no file. So does one whose output is there already and is
+    of another kind, such as vectors, which is not replaced.
 
     Parameters
     ----------
@@ -101,6 +103,7 @@ def _compile() -> None:
 def _extract(job: Job, advance: Callable[..., None], *, params: Params, threads: int) -> dict[str, Any]:
     from idt.pipeline import extract_file
 
+    check_replaceable(job.output, "features")
     return extract_file(job.source, job.output, params, boxes=job.boxes, homographies=job.homographies,
                         progress=advance, threads=threads)
 
@@ -172,6 +175,7 @@ def flow_videos(inputs: Paths | Iterable[Paths], output: Paths, params: FlowPara
 def _flow(job: Job, advance: Callable[..., None], *, params: FlowParams, device: str, threads: int) -> dict[str, Any]:
     from idt.video_flow import write_flow
 
+    check_replaceable(job.output, "flow")
     return write_flow(job.source, job.output, params, device=device, threads=threads, progress=advance)
 
 
@@ -221,7 +225,8 @@ def encode_videos(inputs: Paths | Iterable[Paths], output: Paths, codebook: Path
                   report: Callable[[Outcome], None] | None = None) -> Summary:
     """Encode many features files into a folder, one after the other; finished ones are skipped.
 
-    A file that fails is reported and passed over. Once in a run it is logged as a warning that features were extracted
+    A file that fails is reported and passed over, as is one whose vectors would replace a file of another kind. Once in
+    a run it is logged as a warning that features were extracted
     with other parameters than those of the codebook.
 
     Parameters
@@ -259,14 +264,13 @@ def encode_videos(inputs: Paths | Iterable[Paths], output: Paths, codebook: Path
     OutputError
         The output folder cannot be made.
     """
-    from idt.encoding.model import Codebook
     from idt.features import Features
     from idt.flow.threads import checked_count
-    from idt.vectors import Vectors, checked_window, made_by, other_parameters
+    from idt.vectors import Vectors, checked_window, load_codebook, made_by, other_parameters
 
     window, stride = checked_window(window, stride)
     checked_count("threads", threads)
-    book, sha256 = Codebook.load(codebook), str(digest(codebook))
+    book, sha256 = load_codebook(codebook), str(digest(codebook))
     jobs = encode_list(inputs, output)
     warned = False
 
@@ -291,12 +295,10 @@ def encode_videos(inputs: Paths | Iterable[Paths], output: Paths, codebook: Path
 
 def _encode(job: Job, advance: Callable[..., None], *, codebook: Codebook, sha256: str, window: int | None,
             stride: int | None, threads: int) -> dict[str, Any]:
-    from idt.encoding.model import kind_of
     from idt.features import Features
     from idt.vectors import encode, made_by
 
-    if kind_of(job.output) == "features":
-        raise OutputError(f"{job.output} holds features, which vectors must not replace: choose another output folder.")
+    check_replaceable(job.output, "vectors")
     video = Features.load(job.source)
     meta = made_by(video, sha256, window=window, stride=stride)
     vectors = dataclasses.replace(encode(video, codebook, window=window, stride=stride, threads=threads), meta=meta)
@@ -320,7 +322,8 @@ def predict_videos(inputs: Paths | Iterable[Paths], model: Model, *, features: P
     model : idt.encoding.model.Model
     features : path, optional
         Folder of the features, named as those of `extract_videos`: those that are there and up to date are used, the
-        others are extracted into it. Without one, features are thrown away when their video has its labels.
+        others are extracted into it; a video fails whose features there were extracted with other parameters. Without a
+        folder, features are thrown away when their video has its labels.
     threads : int
         Threads inside one video; they do not change the result.
     workers, progress, report
@@ -358,10 +361,37 @@ def _predict(job: Job, advance: Callable[..., None], *, model: Model, params: Pa
     from idt.classifier import predict
     from idt.features import Features
 
-    if not keep or not is_done(job, params):
-        _extract(job, advance, params=params, threads=threads)
-    found = Features.load(job.output)
+    found = _kept(job, params) if keep else None
+    if found is None:
+        try:
+            _extract(job, advance, params=params, threads=threads)
+        except OutputError as error:
+            if keep:
+                raise
+            raise OutputError(f"{job.source}: {str(error).removesuffix('.')}; choose another folder of temporary files "
+                              "(TMPDIR), or give one for features.") from error
+        found = Features.load(job.output)
     if not keep:
         job.output.unlink()  # what is mapped of it stays readable
     ranked = predict(found, model, threads=threads)
     return {**found.meta, "ranking": [[*pair] for pair in zip(ranked.labels, ranked.scores, strict=True)]}
+
+
+def _kept(job: Job, params: Params) -> Features | None:
+    """Return the features that are there and were made from the video as it is now, None where there are none.
+
+    Boxes and homographies that their extraction was given are none of its parameters.
+    """
+    from idt.features import Features
+    from idt.vectors import differing
+
+    try:
+        found = Features.load(job.output)
+    except FormatError:
+        return None
+    if not is_current(job, found):
+        return None
+    if others := differing(Params.from_dict(found.meta["params"]).to_dict(), params.to_dict()):
+        raise ParameterError(f"{job.output} was extracted with other parameters than the videos that the model was "
+                             f"learnt from ({', '.join(others)}): give another folder of features.")
+    return found

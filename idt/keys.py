@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from idt.errors import FormatError, ParameterError
+from idt.errors import FormatError, OutputError, ParameterError
 from idt.params import Parameters, Params
 from idt.video import identity
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from idt.work import Job
 
 Paths: TypeAlias = str | os.PathLike[str]
+
+_CALLED = {"codebook": "a codebook", "model": "a model", None: "something else"}
 
 ALGORITHM = 1
 """Version of the method: raised when the same video and parameters come to give other numbers."""
@@ -119,3 +121,27 @@ def digest(given: Paths | NDArray[Any] | Sequence[NDArray[Any]] | None) -> str |
         values = np.asarray(array, np.float64)
         numbers.update(repr(values.shape).encode() + values.tobytes())
     return numbers.hexdigest()
+
+
+def kind_of(path: Paths) -> str | None:
+    """Return the kind of a file (``.npz``) of this package, such as "codebook" or "features"; None of any other."""
+    meta = _meta(path)
+    kind = meta.get("kind") if isinstance(meta, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def check_replaceable(path: Paths, kind: str) -> None:
+    """Raise `OutputError` when `path` is a sound ``.npz`` file of another kind, which nobody asked to replace."""
+    if _meta(path) is None or (found := kind_of(path)) == kind:
+        return
+    raise OutputError(f"{os.fspath(path)} holds {_CALLED.get(found, found)}, which {kind} must not replace: choose "
+                      "another output folder.")
+
+
+def _meta(path: Paths) -> Any:
+    """Return the meta of an ``.npz`` file, False where it has none, None when the file is missing or damaged."""
+    try:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return json.loads(str(file["meta"][()])) if "meta" in file else False
+    except Exception:  # zipfile, zlib, json and NumPy raise nearly anything on damaged bytes
+        return None

@@ -6,7 +6,7 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -36,6 +36,7 @@ Norm = Literal["power-l2", "l2", "l1", "none"]
 Grid = Literal["1x1x1", "1x1x2", "1x3x1", "1x3x2", "2x2x1", "2x2x2"]
 
 _STEPS: dict[Norm, tuple[str, ...]] = {"power-l2": ("power", "l2"), "l2": ("l2",), "l1": ("l1",), "none": ()}
+_HARMLESS = ("start", "end", "descriptors", "dtype")  # parameters that leave the trajectories as they are
 _IDT, _OURS = "iDT (ICCV 2013)", "this package"
 
 
@@ -252,10 +253,13 @@ def other_parameters(video: Features, codebook: Codebook) -> list[str]:
     count: it leaves those that are stored the same.
     """
     mine, learnt = _extraction(video), codebook.meta.get("extraction")
-    if not mine or not isinstance(learnt, dict):
-        return []
-    return [f"{name} {mine.get(name)} instead of {learnt.get(name)}" for name in {**learnt, **mine}
-            if name not in ("start", "end", "descriptors", "dtype") and mine.get(name) != learnt.get(name)]
+    return differing(mine, learnt, but=_HARMLESS) if mine and isinstance(learnt, dict) else []
+
+
+def differing(mine: Mapping[str, Any], other: Mapping[str, Any], *, but: Collection[str] = ()) -> list[str]:
+    """Return in words where two dicts of parameters differ, apart from some."""
+    return [f"{name} {mine.get(name)} instead of {other.get(name)}" for name in {**other, **mine}
+            if name not in but and mine.get(name) != other.get(name)]
 
 
 def encode(video: Features, codebook: Codebook, *, window: int | None = None, stride: int | None = None,

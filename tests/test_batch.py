@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -18,7 +19,7 @@ from idt.batch import extract_videos, flow_videos
 from idt.errors import OutputError, ParameterError, VideoError
 from idt.estimate import estimate_flow
 from idt.features import Features, FeatureWriter
-from idt.keys import is_done, key
+from idt.keys import check_replaceable, is_done, key
 from idt.output import replacing_folder
 from idt.params import Params
 from idt.runner import Outcome, Progress
@@ -328,6 +329,31 @@ def test_an_output_folder_that_cannot_be_made_stops_before_any_work(tree, fake_e
     assert fake_extraction == []
 
 
+@pytest.mark.parametrize(("content", "called"), [
+    ({"meta": '{"kind": "vectors"}'}, "vectors"), ({"meta": '{"kind": "codebook"}'}, "a codebook"),
+    ({"meta": '{"kind": "model"}'}, "a model"), ({"meta": '{"kind": "flow"}'}, "flow"),
+    ({"meta": '{"kind": ["features"]}'}, "something else"), ({"meta": "[]"}, "something else"),
+    ({"homographies": np.zeros((2, 3, 3))}, "something else")])
+def test_files_of_another_kind_are_not_replaced_by_features(tree, content, called):
+    Path("out").mkdir()
+    np.savez("out/top.mkv.npz", **content)
+    before = Path("out/top.mkv.npz").read_bytes()
+    for force in (False, True):
+        assert [outcome.reason for outcome in extract_videos("v/top.mkv", "out", force=force).outcomes] == [
+            f"out/top.mkv.npz holds {called}, which features must not replace: choose another output folder."]
+    assert Path("out/top.mkv.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut"])
+def test_what_is_damaged_may_be_replaced(tree, content):
+    Path("x.npz").write_bytes(content)
+    check_replaceable("x.npz", "features")
+    np.savez("x.npz", meta='{"kind": "features", "format": 0}')  # of another version
+    check_replaceable("x.npz", "features")
+    check_replaceable("none.npz", "features")
+    check_replaceable("v", "features")
+
+
 def test_an_output_that_cannot_be_written_fails_only_its_video(tree, fake_extraction):
     Path("out/walk/a.avi.npz").mkdir(parents=True)
     summary = extract_videos("v", "out")
@@ -397,6 +423,16 @@ def test_flow_with_something_else_in_it_is_not_thrown_away(clips):
                                         "it; move it away or choose another output.")
     assert Path("out/a/notes.txt").read_text() == "mine"
     assert states() == ["skipped", "skipped"]
+
+
+def test_features_are_not_replaced_by_flow(clips):
+    Path("out").mkdir()
+    np.savez("out/a.npz", meta='{"kind": "features"}')
+    arrays = dataclasses.replace(QUICK, format="npz")
+    first, second = flow_videos("v/*", "out", arrays).outcomes
+    assert first.reason == "out/a.npz holds features, which flow must not replace: choose another output folder."
+    assert second.state == "done"
+    assert [outcome.state for outcome in flow_videos("v/b", "out", arrays, force=True).outcomes] == ["done"]
 
 
 def test_another_version_of_the_method_is_not_done(clips, monkeypatch):

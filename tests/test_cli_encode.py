@@ -285,6 +285,12 @@ def test_features_are_never_replaced(codebook, capsys):
     assert main(["encode", "other", "--codebook", "x.codebook.npz", "-o", "features/walk", "--force"]) == 1
     assert capsys.readouterr().err == ("idt: features/walk/a.avi.npz holds features, which vectors must not replace: "
                                        "choose another output folder.\n")
+    Path("book").mkdir()
+    before_book = Path("book/a.avi.npz").write_bytes(codebook.read_bytes())
+    assert main(["encode", "other", "--codebook", "x.codebook.npz", "-o", "book"]) == 1
+    assert capsys.readouterr().err == ("idt: book/a.avi.npz holds a codebook, which vectors must not replace: choose "
+                                       "another output folder.\n")
+    assert Path("book/a.avi.npz").stat().st_size == before_book
     Path("link").symlink_to("features")
     assert main(["encode", "features", "--codebook", "x.codebook.npz", "-o", "link"]) == 2
     assert stamps("features") == before

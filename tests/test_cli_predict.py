@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pty
@@ -27,6 +28,7 @@ from idt.datasets import read_dataset
 from idt.encoding.model import FORMAT, Model
 from idt.errors import ParameterError
 from idt.features import Features
+from idt.keys import key
 from idt.params import Params
 from idt.vectors import EncodingParams
 from synthetic import moving_square, pan, still
@@ -247,11 +249,57 @@ def test_features_of_a_folder_give_what_the_video_gives(folder, capsys):
     assert Path("new/pan/1.avi.npz").read_bytes() == Path("set-features/pan/1.avi.npz").read_bytes()
 
 
-def test_features_made_otherwise_are_extracted_anew(folder, capsys):
+def test_features_of_other_parameters_are_neither_used_nor_replaced(folder, capsys):
+    extract_videos("set/pan/0.avi", "set-features/pan", dataclasses.replace(QUICK, stride=9, dtype="float32"))
+    before = Path("set-features/pan/0.avi.npz").read_bytes()
+    assert main(["predict", "set.model.npz", "set/pan", "--features", "set-features/pan"]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split()[:2] for line in out.splitlines()] == [[f"set/pan/{n}.avi", "pan"] for n in (1, 2)]
+    assert err.splitlines()[0] == (
+        "idt: set-features/pan/0.avi.npz was extracted with other parameters than the videos that the model was learnt "
+        "from (stride 9 instead of 8, dtype float32 instead of float16): give another folder of features.")
+    assert Path("set-features/pan/0.avi.npz").read_bytes() == before
+
+
+def test_features_of_another_video_are_extracted_anew(folder, capsys):
     expected = Path("set-features/pan/0.avi.npz").read_bytes()
-    extract_videos("set/pan/0.avi", "other", Params(camera=False, scales=1, stride=9, length=5, temporal_cells=1))
+    extract_videos("set/square/0.avi", "other", dataclasses.replace(QUICK, stride=9))
     assert main(["predict", "set.model.npz", "set/pan/0.avi", "--features", "other"]) == 0
     assert Path("other/0.avi.npz").read_bytes() == expected
+
+
+def test_features_made_with_boxes_that_were_given_are_used(folder, capsys):
+    path, inputs = Path("set-features/pan/0.avi.npz"), {"boxes": "0" * 64, "homographies": None}
+    features = Features.load(path)
+    meta = features.meta | {"inputs": inputs, "key": key(features.meta["video"]["sha256"], QUICK, inputs)}
+    dataclasses.replace(features, meta=meta).save(path)
+    before = os.stat(path).st_mtime_ns
+    assert main(["predict", "set.model.npz", "set/pan/0.avi", "--features", "set-features/pan"]) == 0
+    assert os.stat(path).st_mtime_ns == before
+
+
+def test_files_of_other_kinds_are_not_replaced_by_features(folder, capsys):
+    shutil.copy("set.model.npz", "set-features/pan/0.avi.npz")
+    Path("set-features/pan/1.avi.npz").write_bytes(b"damaged")
+    assert main(["predict", "set.model.npz", "set/pan", "--features", "set-features/pan"]) == 1
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "idt: set-features/pan/0.avi.npz holds a model, which features must not replace: choose another output folder.")
+    assert Path("set-features/pan/0.avi.npz").read_bytes() == Path("set.model.npz").read_bytes()
+    assert len(Features.load("set-features/pan/1.avi.npz"))
+
+
+def test_a_full_folder_of_temporary_files_is_named(folder, capsys, monkeypatch):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(os, "replace", full)
+    assert main(["predict", "set.model.npz", "set/pan/0.avi", "--jobs", "1"]) == 1
+    assert re.fullmatch(
+        rf"idt: set/pan/0\.avi: {re.escape(str(folder))}/idt-\w+/0\.npz cannot be written: No space left on device; "
+        r"choose another folder of temporary files \(TMPDIR\), or give one for features\.\n", capsys.readouterr().err)
+    assert main(["predict", "set.model.npz", "set/pan/0.avi", "--features", "new", "--jobs", "1"]) == 1
+    assert capsys.readouterr().err == "idt: new/0.avi.npz cannot be written: No space left on device.\n"
 
 
 def test_a_descriptor_that_is_no_number_fails_its_video(folder, capsys):

@@ -13,9 +13,10 @@ import pytest
 from random_features import random_features
 
 import idt.vectors
-from idt.encoding.model import FORMAT, Codebook, kind_of
+from idt.encoding.model import FORMAT, Codebook
 from idt.errors import FormatError, OutputError, ParameterError
 from idt.features import Features
+from idt.keys import kind_of
 from idt.params import Params
 from idt.text import write_text
 from idt.vectors import EncodingParams, Vectors, encode, learn_codebook, load_codebook, made_by, other_parameters
