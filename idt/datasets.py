@@ -7,9 +7,9 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -115,12 +115,15 @@ class Split:
     shared_groups : tuple of str
         Groups (or videos, of clips without a group) with clips on both sides, which makes the test easier than it
         should be. Only official splits can have any.
+    division : dict
+        How it was made: ``scheme`` and those options of `splits` that count for it. It does not count in comparisons.
     """
 
     name: str
     train: tuple[int, ...]
     test: tuple[int, ...]
     shared_groups: tuple[str, ...] = ()
+    division: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,9 @@ def splits(dataset: Dataset, scheme: Scheme, *, folds: int = 5, test_share: floa
             found = [_split("hold-out", ~test, test)]
     for split in found:
         _check_split(dataset, split)
-    return found
+    options = {"k-fold": {"folds": folds, "seed": seed}, "hold-out": {"test_share": test_share, "seed": seed}}
+    division = {"scheme": scheme, **options.get(scheme, {})}
+    return [replace(split, division=division) for split in found]
 
 
 def default_scheme(dataset: Dataset) -> Scheme:

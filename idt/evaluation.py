@@ -20,7 +20,7 @@ from idt.encoding.svm import Chi2SVM, chi2_distances, gram
 from idt.errors import ParameterError
 from idt.features import Features
 from idt.flow.threads import checked_count
-from idt.vectors import EncodingParams, learn_codebook
+from idt.vectors import EncodingParams, learn_codebook, shared_extraction
 
 Array: TypeAlias = NDArray[Any]
 
@@ -54,6 +54,8 @@ class Evaluation:
     results : tuple of SplitResult
     empty : tuple of int
         Clips without a trajectory, as indices of the dataset's items; their vectors are zero.
+    extraction : dict or None
+        The parameters that all videos were extracted with; None where they differ or are unknown.
     seconds : dict of str to float
         Time that it took to "learn" codebooks, to "encode" and to "classify", all splits added up.
     """
@@ -62,6 +64,7 @@ class Evaluation:
     params: EncodingParams
     results: tuple[SplitResult, ...]
     empty: tuple[int, ...] = ()
+    extraction: dict[str, Any] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -162,7 +165,8 @@ def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Spli
     if not results:
         raise ParameterError(f"There is no split of {dataset.name} to evaluate.")
     used = sorted({n for result in results for n in (*result.split.train, *result.split.test)})
-    return Evaluation(dataset, params, tuple(results), tuple(n for n in used if not len(videos[n])), seconds)
+    return Evaluation(dataset, params, tuple(results), tuple(n for n in used if not len(videos[n])),
+                      shared_extraction([videos[n] for n in used]), seconds)
 
 
 def _scores(similar: list[Array], labels: Array, classes: int, params: EncodingParams) -> Array:

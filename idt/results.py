@@ -58,21 +58,26 @@ def save(found: Evaluation, folder: Paths) -> list[Path]:
         A file cannot be written.
     """
     report, scores, classes, confusion, picture = (Path(folder, name) for name in _FILES)
-    with replacing(report) as file:
-        file.write(json.dumps(_report(found), indent=1).encode() + b"\n")
+    prepared(report)
+    with writing(report):
+        report.unlink(missing_ok=True)  # of an earlier evaluation: where there is one, all files belong to it
     _write_table(scores, _score_rows(found))
     _write_table(classes, _class_rows(found))
     counts = found.confusion()
     _write_table(confusion, [["label", *found.dataset.classes], *(
         [label, *row] for label, row in zip(found.dataset.classes, counts.tolist(), strict=True))])
+    pictures = []
     if importlib.util.find_spec("matplotlib") is None:
         with writing(picture):
             picture.unlink(missing_ok=True)  # of an earlier evaluation, which would contradict the tables
-        _log.warning("%s is left out: pictures need matplotlib, pip install densetraj[report].", picture)
-        return [report, scores, classes, confusion]
-    with replacing(picture) as file:
-        _draw(counts, found.dataset.classes, file)
-    return [report, scores, classes, confusion, picture]
+        _log.warning("%s is left out: pictures need matplotlib, pip install matplotlib.", picture)
+    else:
+        with replacing(picture) as file:
+            _draw(counts, found.dataset.classes, file)
+        pictures = [picture]
+    with replacing(report) as file:
+        file.write(json.dumps(_report(found), indent=1).encode() + b"\n")
+    return [report, scores, classes, confusion, *pictures]
 
 
 def check_folder(folder: Paths) -> None:
@@ -102,6 +107,8 @@ def _report(found: Evaluation) -> dict[str, Any]:
         "kind": "evaluation", "format": FORMAT, "package": __version__,
         "dataset": {"name": dataset.name, "layout": dataset.layout, "clips": len(dataset.items),
                     "classes": list(dataset.classes)},
+        "extraction": found.extraction,
+        "division": found.results[0].split.division,
         "params": found.params.to_dict(),
         "channels": {channel: figures(found, channel) for channel in found.channels},
         "splits": [{"name": result.split.name, "train": len(result.split.train), "test": len(result.split.test),

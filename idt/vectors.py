@@ -182,6 +182,8 @@ def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = N
         A video lacks a channel or has a descriptor that is NaN or infinite, or there are too few descriptors.
     """
     params, threads = params or EncodingParams(), checked_count("threads", threads)
+    if not any(map(len, videos)):
+        raise ParameterError("No training video has a trajectory: there is nothing to learn a codebook from.")
     count = -(-params.samples // max(len(videos), 1))
 
     def learn(name: str) -> Channel:

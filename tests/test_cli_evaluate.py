@@ -260,7 +260,7 @@ def test_without_matplotlib_all_but_the_picture_is_written(folder, capsys, monke
     out, err = evaluate(capsys, "set", *QUICK)
     assert out[-1] == "results: set-evaluation (evaluation.json, scores.csv, classes.csv, confusion.csv)"
     assert err[-1] == ("idt: warning: set-evaluation/confusion.png is left out: pictures need matplotlib, pip install "
-                       "densetraj[report].")
+                       "matplotlib.")
 
 
 def test_names_of_classes_are_no_markup_are_not_cut_and_need_not_be_utf8(folder):

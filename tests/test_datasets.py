@@ -471,6 +471,15 @@ def test_a_seed_gives_the_same_splits_and_another_others():
             assert splits(dataset, scheme, seed=4) != splits(dataset, scheme, seed=5)
 
 
+def test_splits_tell_how_they_were_made():
+    dataset = dataset_of("aabb", ["g1", "g2", "g1", "g2"])
+    for scheme, options, expected in (
+            ("leave-one-group-out", {}, {}), ("k-fold", {"folds": 2}, {"folds": 2, "seed": 0}),
+            ("hold-out", {"test_share": 0.5, "seed": 3}, {"test_share": 0.5, "seed": 3})):
+        assert [split.division for split in splits(dataset, scheme, **options)] == [
+            {"scheme": scheme, **expected}] * (1 if scheme == "hold-out" else 2)
+
+
 def test_every_fold_has_a_group():
     dataset = dataset_of("aabbcc", ["g1", "g2", "g3", "g4", "g5", "g6"])
     assert [len(fold.test) for fold in splits(dataset, "k-fold", folds=6)] == [1] * 6

@@ -46,6 +46,7 @@ def test_scores_are_those_of_the_steps_one_by_one(made):
     dataset, videos = made
     split = splits(dataset, "leave-one-group-out")[1]
     found = evaluate(dataset, videos, [split], SMALL)
+    assert found.extraction == Params().to_dict()
     train, test = list(split.train), list(split.test)
     labels = np.array([dataset.classes.index(item.label) for item in dataset.items])
     grams = {}
@@ -131,6 +132,8 @@ def test_what_cannot_be_evaluated(made):
         evaluate(dataset, videos[:-1], few, SMALL)
     with pytest.raises(ParameterError, match="There is no split of made to evaluate"):
         evaluate(dataset, videos, [], SMALL)
+    with pytest.raises(ParameterError, match=r"^No training video has a trajectory: there is nothing to learn a code"):
+        evaluate(dataset, [random_features(0)] * len(videos), few, SMALL)
     lacking = [*videos[:-1], random_features(40, mbhx=None)]
     with pytest.raises(ParameterError, match=r"its features have no mbhx: extract with it, or leave it out"):
         evaluate(dataset, lacking, few, SMALL)

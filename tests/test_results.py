@@ -32,13 +32,13 @@ def evaluation(names=NAMES, seed=0, clips=24, seconds=None):
     items[3] = Item("elsewhere/long.avi", items[3].label, "g3", (), 1.5, 0.1 + 0.2 + 4)
     items += [Item("root/never.avi", names[-1])]
     half = clips // 2
-    sides = [Split("one", tuple(range(half, clips + 1)), tuple(range(half))),
+    sides = [Split("one", tuple(range(half, clips + 1)), tuple(range(half)), (), {"scheme": "hold-out", "seed": 3}),
              Split("two, again", (*range(half - 2), clips), tuple(range(half - 2, clips)), ("g1", "g2"))]
     results = tuple(SplitResult(split, {channel: rng.normal(size=(len(split.test), len(names)))
                                         for channel in ("hog", COMBINED)}) for split in sides)
     results[0].scores["hog"][0] = -np.inf, 1 / 3, 0.1
     return Evaluation(Dataset(tuple(items), names, "made up", "csv", "root"), EncodingParams(words=3), results, (2, 3),
-                      {"learn": 1.25} if seconds is None else seconds)
+                      {"stride": 8}, {"learn": 1.25} if seconds is None else seconds)
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +126,12 @@ def test_figures_follow_from_the_scores(found, folder, scores):
 
 def test_the_report_tells_what_was_evaluated(found, folder):
     report = json.loads((folder / "evaluation.json").read_text())
-    assert list(report) == ["kind", "format", "package", "dataset", "params", "channels", "splits", "empty", "seconds"]
+    assert list(report) == ["kind", "format", "package", "dataset", "extraction", "division", "params", "channels",
+                            "splits", "empty", "seconds"]
     assert (report["kind"], report["format"]) == ("evaluation", 1)
     assert report["dataset"] == {"name": "made up", "layout": "csv", "clips": 25, "classes": list(NAMES)}
+    assert report["extraction"] == {"stride": 8}
+    assert report["division"] == {"scheme": "hold-out", "seed": 3}
     assert report["params"] == EncodingParams(words=3).to_dict()
     assert [{k: v for k, v in split.items() if k != "accuracy"} for split in report["splits"]] == [
         {"name": "one", "train": 13, "test": 12, "shared_groups": []},
@@ -179,7 +182,7 @@ def test_without_matplotlib_there_is_no_picture_and_a_line_says_why(tmp_path, mo
     assert [file.name for file in files] == ["evaluation.json", "scores.csv", "classes.csv", "confusion.csv"]
     assert sorted(tmp_path.iterdir()) == sorted(files)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}/confusion.png is left out: pictures need matplotlib, pip install densetraj[report]."]
+        f"{tmp_path}/confusion.png is left out: pictures need matplotlib, pip install matplotlib."]
 
 
 def test_pictures_leave_the_state_of_pyplot_alone(tmp_path):
@@ -188,6 +191,19 @@ def test_pictures_leave_the_state_of_pyplot_alone(tmp_path):
     done = subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path), str(Path(__file__).parent)],
                           capture_output=True, text=True, timeout=120, check=True)
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_the_report_is_written_last(tmp_path, monkeypatch):
+    save(evaluation(), tmp_path)
+
+    def full(*_):
+        raise OutputError("no room")
+
+    monkeypatch.setattr(idt.results, "_draw", full)
+    with pytest.raises(OutputError, match="no room"):
+        save(evaluation(), tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["classes.csv", "confusion.csv", "confusion.png",
+                                                                  "scores.csv"]
 
 
 def test_names_that_are_not_utf8_are_kept(tmp_path):
