@@ -46,11 +46,12 @@ def encode(
         Also encode what is done already.
     """
     from idt.batch import encode_videos
-    from idt.work import features_files
+    from idt.work import sources_of
 
-    workers, threads = shared(many, threads, len(features_files(inputs)))
+    sources = sources_of(inputs, features=True)
+    workers, threads = shared(many, threads, len(sources))
     with _Reporter(common, workers) as reporter:
-        summary = encode_videos(inputs, output, codebook, window=window, stride=stride, threads=threads,
+        summary = encode_videos(sources, output, codebook, window=window, stride=stride, threads=threads,
                                 workers=workers, force=force, progress=reporter.progress, report=reporter.report)
         reporter.summary(summary, output)
     return 1 if summary.failed else 0

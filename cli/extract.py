@@ -61,17 +61,17 @@ def extract(
     settings = params_of(given, params)
     with tempfile.TemporaryDirectory() as scratch:
         stdout = str(output) == "-"
-        videos = len(sources_of(inputs))
+        sources = sources_of(inputs)
         if stdout:
             # Column 10 of a row needs the number of frames, which is known at the end: the rows wait in a file.
             require_all_descriptors(settings)
             output = Path(scratch)
-            if not text or videos != 1:
+            if not text or len(sources) != 1:
                 raise ParameterError("output is -: only the --text rows of one video can go to stdout "
-                                     f"({counted(videos, 'video')}).")
-        workers, threads = shared(many, threads, videos)
+                                     f"({counted(len(sources), 'video')}).")
+        workers, threads = shared(many, threads, len(sources))
         with Reporter(common, workers) as reporter:
-            summary = extract_videos(inputs, output, settings, boxes=boxes, homographies=homographies,
+            summary = extract_videos(sources, output, settings, boxes=boxes, homographies=homographies,
                                      text=text and not stdout, threads=threads, workers=workers, force=force,
                                      verify=verify, progress=reporter.progress, report=reporter.report)
         if stdout and not summary.failed:

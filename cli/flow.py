@@ -69,14 +69,15 @@ def flow(
     from idt.work import sources_of
 
     settings = flow_params(given, tvl1, params)
-    workers, threads = shared(many, threads, 1 if estimate else len(sources_of(inputs)),
+    sources = sources_of(inputs)
+    workers, threads = shared(many, threads, 1 if estimate else len(sources),
                               jobs=None if device == "cpu" else 1)
     with _Reporter(common, workers, settings, device) as reporter:
         if estimate:
             reporter.must_compile()
-            found = estimate_flow(inputs, output, settings, device=device, threads=threads)
+            found = estimate_flow(sources, output, settings, device=device, threads=threads)
         else:
-            summary = flow_videos(inputs, output, settings, device=device, threads=threads, workers=workers,
+            summary = flow_videos(sources, output, settings, device=device, threads=threads, workers=workers,
                                   force=force, verify=verify, progress=reporter.progress, report=reporter.report)
     if estimate:
         print(_table(found, device, threads))

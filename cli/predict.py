@@ -15,6 +15,7 @@ from idt.errors import ParameterError
 
 if TYPE_CHECKING:
     from idt.runner import Outcome, Workers
+    from idt.work import Found
 
 
 def _some(_type: Any, value: int) -> None:
@@ -53,14 +54,14 @@ def predict(
         extracted into it. Without it features are not kept.
     """
     from idt.batch import predict_videos
-    from idt.encoding.model import Model
+    from idt.classifier import load_model
     from idt.work import sources_of
 
-    loaded = Model.load(model)
-    sources = [source for source, _ in sources_of(inputs)]
+    loaded = load_model(model)
+    sources = sources_of(inputs)
     workers, threads = shared(many, threads, len(sources))
     with _Reporter(common, workers, None if as_json else top, sources, loaded.labels) as reporter:
-        summary = predict_videos(inputs, loaded, features=features, threads=threads, workers=workers,
+        summary = predict_videos(sources, loaded, features=features, threads=threads, workers=workers,
                                  progress=reporter.progress, report=reporter.report)
     if summary.failed:
         reporter.summary(summary, features)
@@ -70,13 +71,13 @@ def predict(
 class _Reporter(Reporter):
     """Prints the labels of a video when they are known: the best `top` after its name, or all as JSON."""
 
-    def __init__(self, common: Common, workers: Workers, top: int | None, sources: Iterable[str],
+    def __init__(self, common: Common, workers: Workers, top: int | None, sources: Iterable[Found],
                  labels: Iterable[str]) -> None:
         super().__init__(common, workers)
         self._top = top
         self._lines: dict[int, str | None] = {}
         self._next = 1
-        self._width = max(len(_printable(source)) for source in sources)
+        self._width = max(len(_printable(source)) for source, _ in sources)
         self._label_width = max(len(_printable(label)) for label in labels)
 
     def report(self, outcome: Outcome) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,7 +16,7 @@ from idt.keys import check_replaceable, digest, flow_is_done, is_current, is_don
 from idt.output import prepared, replacing, writing
 from idt.params import DESCRIPTORS, Params
 from idt.runner import Outcome, Progress, Summary, Workers, run
-from idt.work import Job, encode_list, features_files, sources_of, work_list
+from idt.work import Inputs, Job, encode_list, features_files, sources_of, work_list
 
 if TYPE_CHECKING:
     from idt.encoding.model import Channel, Codebook, Model
@@ -29,7 +29,7 @@ Paths: TypeAlias = str | os.PathLike[str]
 _log = logging.getLogger("idt")
 
 
-def extract_videos(inputs: Paths | Iterable[Paths], output: Paths, params: Params | None = None, *,
+def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, *,
                    boxes: Paths | None = None, homographies: Paths | None = None, text: bool = False,
                    threads: int = 1, workers: Workers | None = None, force: bool = False,
                    verify: bool = False,
@@ -127,7 +127,7 @@ def require_all_descriptors(params: Params) -> None:
         raise ParameterError(f"descriptors is {', '.join(params.descriptors)}: rows of text need all of them.")
 
 
-def flow_videos(inputs: Paths | Iterable[Paths], output: Paths, params: FlowParams | None = None, *,
+def flow_videos(inputs: Inputs, output: Paths, params: FlowParams | None = None, *,
                 device: str = "cpu", threads: int = 1, workers: Workers | None = None, force: bool = False,
                 verify: bool = False,
                 progress: Callable[[Progress], None] | None = None,
@@ -179,7 +179,7 @@ def _flow(job: Job, advance: Callable[..., None], *, params: FlowParams, device:
     return write_flow(job.source, job.output, params, device=device, threads=threads, progress=advance)
 
 
-def fit_codebook(inputs: Paths | Iterable[Paths], output: Paths, params: EncodingParams | None = None, *,
+def fit_codebook(inputs: Inputs, output: Paths, params: EncodingParams | None = None, *,
                  threads: int = 1, report: Callable[[str, Channel], None] | None = None) -> Codebook:
     """Learn a codebook from many features files, write it and return it.
 
@@ -219,7 +219,7 @@ def fit_codebook(inputs: Paths | Iterable[Paths], output: Paths, params: Encodin
     return codebook
 
 
-def encode_videos(inputs: Paths | Iterable[Paths], output: Paths, codebook: Paths, *, window: int | None = None,
+def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int | None = None,
                   stride: int | None = None, threads: int = 1, workers: Workers | None = None, force: bool = False,
                   progress: Callable[[Progress], None] | None = None,
                   report: Callable[[Outcome], None] | None = None) -> Summary:
@@ -308,7 +308,7 @@ def _encode(job: Job, advance: Callable[..., None], *, codebook: Codebook, sha25
     return {**meta, "windows": len(vectors), "empty": int((vectors.count == 0).sum())}
 
 
-def predict_videos(inputs: Paths | Iterable[Paths], model: Model, *, features: Paths | None = None, threads: int = 1,
+def predict_videos(inputs: Inputs, model: Model, *, features: Paths | None = None, threads: int = 1,
                    workers: Workers | None = None, progress: Callable[[Progress], None] | None = None,
                    report: Callable[[Outcome], None] | None = None) -> Summary:
     """Label many videos, one after the other; one that fails is reported and passed over.

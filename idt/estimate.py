@@ -8,14 +8,13 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from idt.errors import VideoError
 from idt.video import count_frames, frames, span_length
-from idt.work import work_list
+from idt.work import Inputs, work_list
 
 if TYPE_CHECKING:
     from idt.video_flow import FlowParams
@@ -54,8 +53,8 @@ class FlowEstimate:
     probed: int
 
 
-def estimate_flow(inputs: Paths | Iterable[Paths], output: Paths, params: FlowParams | None = None, *,
-                  device: str = "cpu", threads: int = 1) -> FlowEstimate:
+def estimate_flow(inputs: Inputs, output: Paths, params: FlowParams | None = None, *, device: str = "cpu",
+                  threads: int = 1) -> FlowEstimate:
     """Estimate time and disk space of `flow_videos` from a few pairs of up to three of the videos; write nothing.
 
     Time and space are taken to grow with the number of pixels. Arguments and errors are those of `flow_videos`; what

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from idt.errors import FormatError, IdtError, ParameterError, VideoError
 from idt.video import IMAGE_SUFFIXES
@@ -17,6 +17,24 @@ Paths: TypeAlias = str | os.PathLike[str]
 VIDEO_SUFFIXES = frozenset({
     ".3gp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov",
     ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m"})
+
+
+class Found(NamedTuple):
+    """A video or features file that inputs stand for; wherever inputs are given, it stands for itself.
+
+    Attributes
+    ----------
+    source : str
+        Video file, folder of images, glob of images or features file.
+    name : Path
+        Its path below a folder of outputs, without a suffix for these.
+    """
+
+    source: str
+    name: Path
+
+
+Inputs: TypeAlias = Paths | Iterable[Paths | Found]
 
 
 @dataclass(frozen=True)
@@ -39,13 +57,13 @@ class Job:
     homographies: Path | None = None
 
 
-def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = ".npz", boxes: Paths | None = None,
+def work_list(inputs: Inputs, output: Paths, *, suffix: str = ".npz", boxes: Paths | None = None,
               homographies: Paths | None = None) -> list[Job]:
     """Return the videos that `inputs` stand for and the file that each is to give.
 
     Parameters
     ----------
-    inputs : path or iterable of paths
+    inputs : path, or iterable of paths and `Found`
         Each a video file; a folder that directly holds images and no video, which is one video; any other folder, which
         is searched for video files, at any depth, or if there are none for folders of images; a glob of these, or of
         the images of one video; or ``@list.txt``, a file with one of these a line. A file that does not exist is left
@@ -69,7 +87,8 @@ def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = "
     VideoError
         A folder or glob stands for no video.
     ParameterError
-        Two videos would give the same file, a list cannot be read, or a box file or a file of homographies is missing.
+        Two videos would give the same file, a list cannot be read or is empty, or a box file or a file of homographies
+        is missing.
     """
     _check_folder(output, f"the videos, such as clip.avi{suffix}")
     videos = sources_of(inputs)
@@ -79,7 +98,7 @@ def work_list(inputs: Paths | Iterable[Paths], output: Paths, *, suffix: str = "
                       for source, name in videos])
 
 
-def encode_list(inputs: Paths | Iterable[Paths], output: Paths) -> list[Job]:
+def encode_list(inputs: Inputs, output: Paths) -> list[Job]:
     """Return the features files that `inputs` stand for, see `features_files`, and the file of vectors of each.
 
     Features found in a folder keep their path below that folder, any others their name; ``.npz`` is added to a name
@@ -92,7 +111,7 @@ def encode_list(inputs: Paths | Iterable[Paths], output: Paths) -> list[Job]:
     """
     _check_folder(output, "the features")
     jobs = _distinct([Job(source, Path(output) / (name if name.suffix == ".npz" else f"{name}.npz"))
-                      for source, name in _sources(inputs, _features)])
+                      for source, name in sources_of(inputs, features=True)])
     sources = {os.path.realpath(job.source): job.source for job in jobs}
     for job in jobs:
         if (hit := os.path.realpath(job.output)) in sources:
@@ -100,17 +119,31 @@ def encode_list(inputs: Paths | Iterable[Paths], output: Paths) -> list[Job]:
     return jobs
 
 
-def sources_of(inputs: Paths | Iterable[Paths]) -> list[tuple[str, Path]]:
-    """Return the videos that `inputs` stand for, each with its path below a folder of outputs; see `work_list`."""
-    return _sources(inputs, _videos)
+def sources_of(inputs: Inputs, *, features: bool = False) -> list[Found]:
+    """Return the videos that `inputs` stand for, see `work_list`, or the features files, see `features_files`.
+
+    What is returned can be given as inputs in turn; so a list that can be read but once (``@/dev/stdin``) is.
+    """
+    entries = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    found: list[Found] = []
+    for entry in entries:
+        if isinstance(entry, Found):
+            found.append(entry)
+            continue
+        lines = _lines(os.fspath(entry))
+        if not lines:
+            raise ParameterError(f"{os.fspath(entry)} names no {'features file' if features else 'video'}.")
+        find = _features if features else _videos
+        found += [Found(*one) for line in lines for one in find(line)]
+    return found
 
 
-def features_files(inputs: Paths | Iterable[Paths]) -> list[str]:
+def features_files(inputs: Inputs) -> list[str]:
     """Return the features files that `inputs` stand for.
 
     Parameters
     ----------
-    inputs : path or iterable of paths
+    inputs : path, or iterable of paths and `Found`
         Each a features file; a folder, which is searched for ``.npz`` files at any depth, but for codebooks
         (``.codebook.npz``) and models (``.model.npz``); a glob of these; or ``@list.txt``, a file with one of these a
         line. A file that does not exist is left for the work to fail on.
@@ -120,9 +153,9 @@ def features_files(inputs: Paths | Iterable[Paths]) -> list[str]:
     FormatError
         A folder or glob stands for no file.
     ParameterError
-        A file is given twice, or a list cannot be read.
+        A file is given twice, or a list cannot be read or is empty.
     """
-    files = [source for source, _ in _sources(inputs, _features)]
+    files = [source for source, _ in sources_of(inputs, features=True)]
     given = set()
     for file in files:
         if (path := os.path.abspath(file)) in given:
@@ -155,12 +188,6 @@ def _distinct(jobs: list[Job]) -> list[Job]:
                 raise ParameterError(f"{sources[above]} would be written to {above}, and {job.source} into it: write "
                                      "them to different folders.")
     return jobs
-
-
-def _sources(inputs: Paths | Iterable[Paths], find: Callable[[str], list[tuple[str, Path]]]) -> list[tuple[str, Path]]:
-    """Return what `find` makes of each entry of the inputs and each line of the lists among them."""
-    entries = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-    return [source for entry in entries for line in _lines(os.fspath(entry)) for source in find(line)]
 
 
 def _lines(entry: str) -> list[str]:

@@ -25,7 +25,7 @@ from idt.params import Params
 from idt.runner import Outcome, Progress
 from idt.video import frames, identity
 from idt.video_flow import FlowParams, flow_suffix
-from idt.work import Job, work_list
+from idt.work import Job, features_files, sources_of, work_list
 from synthetic import pan
 
 
@@ -98,6 +98,14 @@ def test_a_list_has_one_input_a_line(tree):
                                    "i/clip.1": "clip.1.npz"}
 
 
+def test_what_is_found_stands_for_itself(tree):
+    found = sources_of(["v/walk", "i/clip.1"])
+    assert found == [("v/walk/a.avi", Path("a.avi")), ("v/walk/b.MP4", Path("b.MP4")), ("i/clip.1", Path("clip.1"))]
+    assert sources_of(found) == sources_of(found, features=True) == found
+    assert work_list(found, "out") == work_list(["v/walk", "i/clip.1"], "out")
+    assert listed([*found, "v/top.mkv"])["v/top.mkv"] == "top.mkv.npz"
+
+
 def test_names_that_a_shell_would_mangle(tree):
     name = "ünï code, \"quotes\" & new\nline.avi"
     Path(name).touch()
@@ -130,6 +138,14 @@ def test_an_output_inside_another_is_an_error(tree):
     with pytest.raises(ParameterError, match=message):
         work_list(["w/walk", "v"], "out", suffix="")
     assert len(work_list(["w/walk", "v"], "out")) == 6
+
+
+def test_an_empty_list_is_an_error(tree):
+    Path("empty.txt").write_text("\n  \n")
+    with pytest.raises(ParameterError, match=r"^@empty\.txt names no video\.$"):
+        work_list(["v", "@empty.txt"], "out")
+    with pytest.raises(ParameterError, match=r"^@empty\.txt names no features file\.$"):
+        features_files("@empty.txt")
 
 
 def test_a_list_that_is_no_text_is_an_error(tree):

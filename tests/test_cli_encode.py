@@ -227,6 +227,18 @@ def test_what_is_done_is_skipped_and_what_has_changed_is_done_again(codebook, ca
     assert run()[0] == []
 
 
+def test_a_list_from_a_pipe_is_read_once(codebook, capsys):
+    for lines, code, message in (("features/walk\nfeatures/c.avi.npz\n", 0, ""),
+                                 ("\n", 2, "idt: @/dev/fd/{} names no features file.\n")):
+        reader, writer = os.pipe()
+        with open(writer, "w") as file:
+            file.write(lines)
+        assert main(["encode", f"@/dev/fd/{reader}", "--codebook", "x.codebook.npz", "-o", "out", "--quiet"]) == code
+        assert capsys.readouterr().err == message.format(reader)
+        os.close(reader)
+    assert files("out") == ["a.avi.npz", "b.avi.npz", "c.avi.npz"]
+
+
 def test_features_without_a_key_count_by_their_content(codebook, capsys):
     write_text(keyed(4), "t.txt")
     arguments = ["encode", "t.txt", "--codebook", "x.codebook.npz", "-o", "out"]

@@ -322,6 +322,28 @@ def test_videos_of_one_name_need_no_folder_of_features(folder, capsys):
     assert "would both be written to new/0.avi.npz" in capsys.readouterr().err
 
 
+def piped(*lines: str) -> str:
+    """A list that can be read but once."""
+    reader, writer = os.pipe()
+    with open(writer, "w") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    return f"@/dev/fd/{reader}"
+
+
+def test_a_list_from_a_pipe_is_read_once(folder, capsys):
+    assert main(["predict", "set.model.npz", piped("set/pan/0.avi", "set/square/0.avi")]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["set/pan/0.avi", "pan"], ["set/square/0.avi", "square"]]
+    assert main(["extract", piped("set/pan"), "-o", "new", "--quiet", "--stride", "8", "--no-camera"]) == 0
+    assert files("new") == ["0.avi.npz", "1.avi.npz", "2.avi.npz"]
+    assert main(["flow", piped("set/pan/0.avi"), "-o", "flow", "--quiet", "--format", "npz", "--method", "dis"]) == 0
+    assert files("flow") == ["0.avi.npz"]
+    capsys.readouterr()
+    for command in (["predict", "set.model.npz"], ["extract", "-o", "new"], ["flow", "-o", "flow"]):
+        assert main([*command, piped("", " ")]) == 2
+        assert re.fullmatch(r"idt: @/dev/fd/\d+ names no video\.\n", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("change", ["damaged", "version", "codebook", "features", "missing", "video"])
 def test_models_that_cannot_be_used_are_told_before_any_video(folder, capsys, change):
     path = Path("set.model.npz")
