@@ -183,6 +183,8 @@ def fit_codebook(inputs: Inputs, output: Paths, params: EncodingParams | None = 
                  threads: int = 1, report: Callable[[str, Channel], None] | None = None) -> Codebook:
     """Learn a codebook from many features files, write it and return it.
 
+    It is logged as a warning, once, that features were extracted with other parameters than the first.
+
     Parameters
     ----------
     inputs
@@ -207,13 +209,20 @@ def fit_codebook(inputs: Inputs, output: Paths, params: EncodingParams | None = 
         The codebook cannot be written.
     """
     from idt.features import Features
-    from idt.vectors import learn_codebook
+    from idt.vectors import extraction_of, learn_codebook, other_parameters
 
     if not os.fspath(output).endswith(".codebook.npz"):
         raise ParameterError(f"output is {output}: the name of a codebook must end in .codebook.npz.")
     files = features_files(inputs)
     prepared(output)
-    codebook = learn_codebook([Features.load(file) for file in files], params, threads=threads, report=report)
+    videos = [Features.load(file) for file in files]
+    told = [video for video in videos if extraction_of(video)]
+    for video in told:
+        if others := other_parameters(video, extraction_of(told[0])):
+            _log.warning("%s was extracted with other parameters than %s (%s): such descriptors do not compare well.",
+                         video.path, told[0].path, ", ".join(others))
+            break
+    codebook = learn_codebook(videos, params, threads=threads, report=report)
     with replacing(output) as file:
         codebook.save(file)
     return codebook
@@ -277,7 +286,7 @@ def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int
     def done(job: Job) -> bool:
         nonlocal warned
         video = Features.load(job.source)
-        if not warned and (others := other_parameters(video, book)):
+        if not warned and (others := other_parameters(video, book.meta.get("extraction"))):
             warned = True
             _log.warning("%s was extracted with other parameters than the videos that %s was learnt from (%s): such "
                          "vectors do not compare well.", job.source, os.fspath(codebook), ", ".join(others))

@@ -239,23 +239,24 @@ def _encoder(params: EncodingParams) -> Any:
 
 def shared_extraction(videos: Sequence[Features]) -> dict[str, Any] | None:
     """Return the parameters that all videos were extracted with; None where they differ or are unknown (a text)."""
-    first, *others = map(_extraction, videos)
+    first, *others = map(extraction_of, videos)
     return first if all(other == first for other in others) else None
 
 
-def _extraction(video: Features) -> dict[str, Any] | None:
+def extraction_of(video: Features) -> dict[str, Any] | None:
     """Return the parameters that a video was extracted with; a text does not tell them."""
-    return None if video.meta.get("origin") == "text" else video.meta.get("params")
+    params = video.meta.get("params")
+    return params if isinstance(params, dict) and video.meta.get("origin") != "text" else None
 
 
-def other_parameters(video: Features, codebook: Codebook) -> list[str]:
-    """Return in words where the extraction of a video differs from that of the videos the codebook was learnt from.
+def other_parameters(video: Features, extraction: dict[str, Any] | None) -> list[str]:
+    """Return in words where the extraction of a video differs from a given one; nothing where either is unknown.
 
-    Empty where either is unknown. Which frames were processed, which descriptors were stored and in what type does not
-    count: it leaves those that are stored the same.
+    Which frames were processed, which descriptors were stored and in what type does not count: it leaves those that are
+    stored the same.
     """
-    mine, learnt = _extraction(video), codebook.meta.get("extraction")
-    return differing(mine, learnt, but=_HARMLESS) if mine and isinstance(learnt, dict) else []
+    mine = extraction_of(video)
+    return differing(mine, extraction, but=_HARMLESS) if mine and extraction else []
 
 
 def differing(mine: Mapping[str, Any], other: Mapping[str, Any], *, but: Collection[str] = ()) -> list[str]:

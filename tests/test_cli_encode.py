@@ -160,6 +160,22 @@ def test_fit_names_the_file_that_lacks_or_spoils_a_channel(folder, capsys):
     assert not Path("x.codebook.npz").exists()
 
 
+def test_features_of_a_codebook_that_were_extracted_in_different_ways_are_told_once(folder, capsys):
+    write_text(keyed(1), "a.txt")
+    for seed, params in enumerate((Params(start=2, dtype="float32"), Params(end=20), Params(stride=8),
+                                   Params(length=10))):
+        keyed(seed, meta={**keyed(1).meta, "params": params.to_dict()}).save(f"other/{seed}.npz")
+    assert main(["fit", "a.txt", "other/0.npz", "other/1.npz", "-o", "x.codebook.npz", *SMALL]) == 0
+    assert "warning" not in capsys.readouterr().err
+    arguments = ["fit", "a.txt", "other", "-o", "x.codebook.npz", *SMALL]
+    assert main(arguments) == 0
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("idt: ")] == [
+        "idt: warning: other/2.npz was extracted with other parameters than other/0.npz (stride 8 instead of 5): such "
+        "descriptors do not compare well."]
+    assert main([*arguments, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
 # idt encode
 
 
