@@ -14,11 +14,13 @@ import numpy as np
 from cyclopts import Parameter
 
 from idt.classifier import check_classes
+from idt.cli.info import changed
 from idt.cli.options import (
     Common,
     DatasetPath,
     Labelled,
     Threads,
+    default_folder,
     read_labelled,
     read_params,
     require_outside,
@@ -32,6 +34,7 @@ from idt.datasets import splits as make_splits
 from idt.errors import ParameterError
 from idt.evaluation import COMBINED, Evaluation
 from idt.evaluation import evaluate as evaluate_splits
+from idt.params import Params
 from idt.results import check_folder, figures, save
 from idt.vectors import EncodingParams
 
@@ -79,16 +82,16 @@ def evaluate(
     ----------
     output
         Folder of the results: figures, scores of all test clips, accuracies of the classes, what was taken for what
-        [default: NAME-evaluation in the working folder].
+        [default: NAME-evaluation in the working folder, or beside the dataset when that is inside it].
     params
         Parameters of encoding and classifier, as lines such as: words = 256. Flags override it.
     """
     settings = read_params(EncodingParams, given, params)
     dataset, features = read_labelled(path, labelled)
+    folder = output or default_folder(dataset, "evaluation")
+    require_outside(dataset, folder, "output")
     check_classes(dataset)
     scheme, splits = _splits(dataset, division)
-    folder = output or Path(f"{dataset.name}-evaluation")
-    require_outside(dataset, folder, "output")
     check_folder(folder)
     _show(str(dataset), f"{scheme}: {_sizes(splits)}", "")  # before hours of extraction, should it be read wrongly
     cores = threads or usable_cores()
@@ -103,6 +106,8 @@ def evaluate(
     found = evaluate_splits(dataset, videos, splits, settings, threads=cores, progress=tell)
     found = dataclasses.replace(found, seconds={"extract": seconds, **found.seconds})
     files = save(found, folder)
+    if found.extraction is not None and found.extraction != Params().to_dict():
+        _show(f"features extracted with {changed(found.extraction, Params().to_dict())}", "")
     _show(_table(*_channels(found, official=scheme == "official")), "", _table(*_classes(found), words=[_MOST]), "")
     if found.empty:
         _show(f"{counted(len(found.empty), 'clip')} without a trajectory (zero vectors), named in {files[0].name}")
@@ -118,10 +123,12 @@ def _show(*lines: str) -> None:
 def _splits(dataset: Dataset, division: Division) -> tuple[str, list[Split]]:
     """Return the scheme and the splits; groups on both sides become warnings."""
     scheme = division.splits or default_scheme(dataset)
+    if scheme not in get_args(Scheme):
+        raise ParameterError(f"splits is {scheme!r}: it must be one of {', '.join(get_args(Scheme))}.")
     values = values_of(division)
     uses = {"folds": ("k-fold",), "test_share": ("hold-out",), "split_seed": ("k-fold", "hold-out")}
     for name, schemes in uses.items():
-        if name in values and scheme not in schemes and scheme in get_args(Scheme):
+        if name in values and scheme not in schemes:
             raise ParameterError(f"{name} is {values[name]}, which has no effect on {scheme} splits: leave it out, or "
                                  f"choose --splits {' or '.join(schemes)}.")
     options = {name.removeprefix("split_"): value for name, value in values.items() if name in uses}
@@ -181,7 +188,8 @@ def _table(header: list[str], rows: list[list[str]], *, words: Sequence[str] = (
     terminal = sys.stdout.isatty()
     table = Table(box=SIMPLE_HEAD if terminal else None, pad_edge=False)
     for n, name in enumerate(header):
-        table.add_column(Text(name), justify="left" if n == 0 or name in words else "right", no_wrap=True)
+        label = n == 0 or name in words  # which may be long; numbers are never broken
+        table.add_column(Text(name), justify="left" if label else "right", no_wrap=not label, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console(width=None if terminal else _WIDE)

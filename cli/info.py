@@ -168,7 +168,7 @@ def _codebook(codebook: Codebook) -> Lines:
         lines.append(("learnt from", f"{counted(meta['videos'], 'video')}, {drawn} of each channel"))
     for name, key, owner in (("encoding", "params", EncodingParams), ("extraction", "extraction", Params)):
         if isinstance(meta.get(key), dict):
-            lines.append((name, _changed(meta[key], owner().to_dict())))
+            lines.append((name, changed(meta[key], owner().to_dict())))
     return lines + [(name, channel_text(channel)) for name, channel in codebook.channels.items()]
 
 
@@ -240,12 +240,14 @@ def _changed_flow(params: dict[str, Any]) -> str:
 
     standard = FlowParams(preset=params["preset"]).to_dict()
     numbers = params.get("tvl1") or {}
-    return _changed({**params, **numbers, "tvl1": None}, {**standard, **standard["tvl1"], "tvl1": None,
+    return changed({**params, **numbers, "tvl1": None}, {**standard, **standard["tvl1"], "tvl1": None,
                                                           "preset": FlowParams.preset})
 
 
-def _changed(params: dict[str, Any], standard: dict[str, Any]) -> str:
-    changes = [f"{name} {value}" for name, value in params.items() if standard.get(name) != value]
+def changed(params: dict[str, Any], standard: dict[str, Any]) -> str:
+    """Return the parameters that are not the standard ones."""
+    changes = [f"{name} {','.join(map(str, value)) if isinstance(value, list) else value}"
+               for name, value in params.items() if standard.get(name) != value]
     return ", ".join(changes) or "standard"
 
 
@@ -268,7 +270,7 @@ def _features(path: Path, features: Features) -> Lines:
     if meta.get("origin") == "text":
         lines.append(("parameters", "not in a text file; taken for the standard ones"))
     elif meta.get("params"):
-        lines.append(("parameters", _changed(meta["params"], Params().to_dict())))
+        lines.append(("parameters", changed(meta["params"], Params().to_dict())))
     lines += [(name, f"{array.dtype} {array.shape}") for name, array in features.arrays().items()]
     return lines
 

@@ -95,7 +95,8 @@ class Labelled:
     features: Annotated[Path | None, Parameter(
         metavar="DIR", negative=(), show_default=False,
         help="Folder of the features of the videos, as idt extract DATASET -o DIR writes them; those that are missing "
-             "or out of date are extracted into it [default: NAME-features in the working folder].")] = None
+             "or out of date are extracted into it [default: NAME-features in the working folder, or beside the "
+             "dataset when that is inside it].")] = None
     layout: Annotated[str, Parameter(
         metavar="NAME", negative=(),
         help="How labels are given: auto, folders, csv, ucf101, hmdb51, kth, weizmann; docs/datasets.md shows "
@@ -112,17 +113,36 @@ def read_labelled(path: Path, given: Labelled) -> tuple[Dataset, Path]:
     dataset = read_dataset(path, layout=given.layout, videos=given.videos)  # type: ignore[arg-type]  # it checks it
     for note in dataset.notes:
         logging.getLogger("idt").warning("%s", note)
-    folder = given.features or Path(f"{dataset.name}-features")
+    folder = given.features or default_folder(dataset, "features")
     require_outside(dataset, folder, "features")
     return dataset, folder
 
 
+def default_folder(dataset: Dataset, what: str) -> Path:
+    """Return NAME-what in the working folder, or beside the dataset where that would be inside it."""
+    folder = Path(f"{dataset.name}-{what}")
+    if _inside(dataset, folder):
+        folder = Path(os.path.relpath(Path(dataset.root).resolve().parent / folder))
+    return folder
+
+
 def require_outside(dataset: Dataset, folder: Path, what: str) -> None:
-    """Refuse a folder of results inside a dataset without a list, where it would be taken for a class or a video."""
-    root = Path(dataset.root).resolve()
-    if dataset.layout in ("folders", "kth", "weizmann") and root in folder.resolve().parents:
-        raise ParameterError(f"{what} is {folder}, inside the dataset {root}, where it would count as a part of it: "
-                             f"give another folder with --{what}.")
+    """Refuse a folder inside a dataset without a list, where it would be taken for a class or a video.
+
+    Results of an evaluation are not mixed with the videos of any dataset; features may lie beside them.
+    """
+    own = {Path(path).resolve() for path in (dataset.root, dataset.folder or dataset.root)}
+    if what == "output" and folder.resolve() in own:
+        raise ParameterError(f"{what} is {folder}, the folder of the dataset itself: give another folder with "
+                             f"--{what}.")
+    if _inside(dataset, folder):
+        raise ParameterError(f"{what} is {folder}, inside the dataset {Path(dataset.root).resolve()}, where it would "
+                             f"count as a part of it: give another folder with --{what}.")
+
+
+def _inside(dataset: Dataset, folder: Path) -> bool:
+    """Tell whether a folder lies where the dataset, which has no list, would take it for a class or a video."""
+    return dataset.layout in ("folders", "kth", "weizmann") and Path(dataset.root).resolve() in folder.resolve().parents
 
 
 def usable_cores() -> int:

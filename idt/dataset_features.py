@@ -37,8 +37,8 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
 
     Features of the folder are used as they are when they open, come from this version of the method, and their video is
     unchanged (its size and time stamp are, or else its content). What is missing is extracted with the parameters that
-    they have in common; to choose others, extract the dataset first. Boxes and homographies that an extraction was
-    given are none of its parameters.
+    they have in common (when all are out of date, with those of these, which is logged as a warning); to choose others,
+    extract the dataset first. Boxes and homographies that an extraction was given are none of its parameters.
 
     Parameters
     ----------
@@ -81,6 +81,9 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
             continue
         (current if is_current(job, features) else outdated)[path] = features
     params = _common_params(current or outdated)
+    if outdated and not current and params != Params():
+        _log.warning("%s holds features that are out of date (the video is another now, or the version of the method): "
+                     "they are extracted anew, with the parameters that they were made with.", os.fspath(folder))
     for name in channels:
         if name not in params.descriptors:
             raise ParameterError(f"{os.fspath(folder)}: its features have no {name}: leave it out of channels, or give "

@@ -160,6 +160,8 @@ def test_parameters_come_from_a_file_and_flags(folder, capsys):
 
 
 def test_tables_fit_into_a_terminal(folder):
+    name = "abcdefghijklmnopqrstuvwxyz" * 3
+    Path("set/labels.csv").write_text(Path("set/labels.csv").read_text().replace(",down,", f",{name},"))
     main_end, terminal = pty.openpty()
     with subprocess.Popen([*IDT, "evaluate", "set", *QUICK], stdout=terminal, stderr=subprocess.PIPE, text=True,
                           env={**os.environ, "COLUMNS": "60", "TERM": "xterm"}) as child:
@@ -177,13 +179,17 @@ def test_tables_fit_into_a_terminal(folder):
     assert re.fullmatch(r" *─+ *", lines[head + 1])
     assert max(len(line) for line in lines[head:head + 6]) <= 60
     assert lines[head + 2].split()[0] == "hof"
+    (head,) = [n for n, line in enumerate(lines) if line.split()[:2] == ["class", "clips"]]
+    assert max(len(line) for line in lines[head:head + 8]) <= 60
+    column = lines[head].index("clips")
+    assert "".join(line[:column].strip() for line in lines[head + 2:]).startswith(name)  # folded, not cut
     assert not any(a.strip() == b.strip() == "" for a, b in itertools.pairwise(lines))
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["nowhere"], r"nowhere: there is no such dataset\.$"),
     (["set", "--layout", "ucf"], r"layout is 'ucf': it must be one of auto, folders, csv, ucf101, hmdb51, kth, weizm"),
-    (["set", "--splits", "loo"], r"scheme is 'loo': it must be one of official, leave-one-group-out, k-fold, hold-out"),
+    (["set", "--splits", "loo"], r"splits is 'loo': it must be one of official, leave-one-group-out, k-fold, hold-out"),
     (["set", "--splits", "official"], r"set has no official split: choose leave-one-group-out, k-fold or hold-out\.$"),
     (["set", "--folds", "2"], r"folds is 2, which has no effect on leave-one-group-out splits: leave it out, or choose "
                               r"--splits k-fold\.$"),
@@ -198,6 +204,10 @@ def test_tables_fit_into_a_terminal(folder):
     (["set", "--layout", "folders"], r"still\.avi lies directly in it"),
     (["tree", "-o", "tree/results"], r"output is tree/results, inside the dataset .*tree, where it would count as a "
                                      r"part of it: give another folder with --output\.$"),
+    (["tree", "-o", "tree"], r"output is tree, the folder of the dataset itself: give another folder with --output\.$"),
+    (["set", "-o", "tree/../set"], r"output is tree/\.\./set, the folder of the dataset itself"),
+    (["list.csv", "--videos", "set", "-o", "set"], r"output is set, the folder of the dataset itself"),
+    (["list.csv", "--videos", "set", "-o", "."], r"output is \., the folder of the dataset itself"),
     (["tree", "--features", "tree/f"], r"features is tree/f, inside the dataset .* with --features\.$"),
     (["one"], r"one has clips of one class only, down: a classifier needs at least two classes\.$"),
     (["missing.csv"], r"nothing\.avi is missing \(1 of 2 clips of missing are\): give the folder that the paths "),
@@ -234,6 +244,34 @@ def test_a_video_that_fails_ends_it_after_the_others(folder, capsys):
     Path("set/labels.csv").write_text(Path("set/labels.csv").read_text().replace("down/b.avi,down,b\n", ""))
     _, err = evaluate(capsys, "set", *QUICK)
     assert err[0] == "0 done, 6 skipped (done before); the files are in set-features"
+
+
+def test_inside_the_dataset_results_go_beside_it(folder, capsys, monkeypatch):
+    Path("set/labels.csv").unlink()
+    Path("set/still.avi").unlink()
+    monkeypatch.chdir("set")
+    out, err = evaluate(capsys, ".", *QUICK, "--folds", "2")
+    assert out[-1].startswith("results: ../set-evaluation (evaluation.json, ")
+    assert err[0] == "0 done, 6 skipped (done before); the files are in ../set-features"
+    assert sorted(os.listdir("../set-evaluation")) == FILES
+    assert sorted(os.listdir()) == ["down", "right"]
+    monkeypatch.chdir("down")
+    out, _ = evaluate(capsys, "..", *QUICK, "--folds", "2")
+    assert out[-1].startswith("results: ../../set-evaluation (")
+
+
+def test_it_is_told_how_features_were_extracted_and_splits_made(folder, capsys):
+    out, _ = evaluate(capsys, "set", *QUICK)
+    assert not any("extracted with" in line for line in out)
+    report = json.loads(Path("set-evaluation/evaluation.json").read_text())
+    assert report["extraction"] == Params().to_dict()
+    assert report["division"] == {"scheme": "leave-one-group-out"}
+    extract_videos("set", "other", Params(scales=2, descriptors=("hof", "mbhx")))
+    out, _ = evaluate(capsys, "set", *QUICK, "--features", "other", "--splits", "k-fold", "--folds", "3")
+    assert out[3:5] == ["features extracted with scales 2, descriptors hof,mbhx", ""]
+    report = json.loads(Path("set-evaluation/evaluation.json").read_text())
+    assert report["extraction"] == Params(scales=2, descriptors=("hof", "mbhx")).to_dict()
+    assert report["division"] == {"scheme": "k-fold", "folds": 3, "seed": 0}
 
 
 def test_features_that_do_not_fit_are_told(folder, capsys):

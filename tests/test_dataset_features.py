@@ -92,13 +92,18 @@ def test_damaged_and_outdated_features_are_made_anew(folder):
     assert found[2].meta["video"]["decoded_frames"] == 10
 
 
-def test_features_that_are_all_outdated_keep_their_parameters(folder):
+def test_features_that_are_all_outdated_keep_their_parameters_and_it_is_told(folder, caplog):
     extract_videos("set", "features", QUICK)
     for path in folder.glob("features/*/*.npz"):
         change_meta(path, key="made by another version")
     found, states = outcomes_of()
     assert set(states.values()) == {"done"}
     assert all(f.meta["params"] == QUICK.to_dict() for f in found)
+    assert caplog.messages == [
+        "features holds features that are out of date (the video is another now, or the version of the method): they "
+        "are extracted anew, with the parameters that they were made with."]
+    outcomes_of()
+    assert len(caplog.messages) == 1
 
 
 def break_meta(path, name, value):
