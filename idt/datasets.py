@@ -238,8 +238,11 @@ def splits(dataset: Dataset, scheme: Scheme, *, folds: int = 5, test_share: floa
             found = [_split("hold-out", ~test, test)]
     for split in found:
         _check_split(dataset, split)
-    options = {"k-fold": {"folds": folds, "seed": seed}, "hold-out": {"test_share": test_share, "seed": seed}}
-    division = {"scheme": scheme, **options.get(scheme, {})}
+    division: dict[str, Any] = {"scheme": scheme}
+    if scheme == "k-fold":
+        division |= {"folds": folds, "seed": seed}
+    elif scheme == "hold-out":
+        division |= {"test_share": test_share, "seed": seed}
     return [replace(split, division=division) for split in found]
 
 
