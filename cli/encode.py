@@ -21,7 +21,8 @@ def encode(
     window: Annotated[int | None, Parameter(metavar="N", negative=(), show_default=False)] = None,
     stride: Annotated[int | None, Parameter(metavar="M", negative=(), show_default=False)] = None,
     many: Annotated[Many, Parameter(name="*")] = Many(),
-    threads: Threads = None,
+    threads: Annotated[Threads, Parameter(
+        help="Channels of one video that are encoded at a time [default: what --jobs leaves of the cores].")] = None,
     force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> int:

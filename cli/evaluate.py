@@ -19,7 +19,7 @@ from idt.cli.options import (
     Common,
     DatasetPath,
     Labelled,
-    Threads,
+    LearningThreads,
     default_folder,
     read_labelled,
     read_params,
@@ -69,7 +69,7 @@ def evaluate(
     labelled: Annotated[Labelled, Parameter(name="*")] = _NO_LABELLED,
     division: Annotated[Division, Parameter(name="*")] = _NO_DIVISION,
     params: Annotated[Path | None, Parameter(metavar="FILE.toml", negative=(), show_default=False)] = None,
-    threads: Threads = None,
+    threads: LearningThreads = None,
     given: Annotated[GivenEncoding, Parameter(name="*")] = _NO_FLAGS,
     common: Annotated[Common, Parameter(name="*")] = _COMMON,
 ) -> None:

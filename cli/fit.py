@@ -26,7 +26,7 @@ def fit(
     inputs: Annotated[list[str], Parameter(name="FEATURES", negative=())], /, *,
     output: Output,
     params: Annotated[Path | None, Parameter(metavar="FILE.toml", negative=(), show_default=False)] = None,
-    threads: Threads = None,
+    threads: Annotated[Threads, Parameter(help="Channels that are learnt at a time [default: all cores].")] = None,
     given: Annotated[GivenCodebook, Parameter(name="*")] = _NO_FLAGS,
     common: Annotated[Common, Parameter(name="*")] = _COMMON,
 ) -> None:

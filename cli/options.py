@@ -192,6 +192,9 @@ def shared(given: Many, threads: int | None, videos: int, *, jobs: int | None = 
 DatasetPath = Annotated[Path, Parameter(name="DATASET", negative=(), help="Labelled dataset: its folder, or a CSV.")]
 Threads = Annotated[int | None, Parameter(validator=at_least_one, metavar="N", negative=(), show_default=False,
                                           help="Threads inside one video [default: what --jobs leaves of the cores].")]
+LearningThreads = Annotated[Threads, Parameter(
+    help="Threads inside one video; channels that are learnt, and clips that are encoded, at a time [default: all "
+         "cores].")]
 ParamsFile = Annotated[Path | None, Parameter(
     name="--params", metavar="FILE.toml", negative=(), show_default=False,
     help="Parameters of the method, as lines such as: stride = 5. Flags override it.")]

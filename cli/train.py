@@ -14,8 +14,8 @@ from idt.cli.options import (
     Common,
     DatasetPath,
     Labelled,
+    LearningThreads,
     Output,
-    Threads,
     flags,
     read_labelled,
     read_params,
@@ -41,7 +41,7 @@ def train(
     labelled: Annotated[Labelled, Parameter(name="*")] = _NO_LABELLED,
     split: Annotated[str | None, Parameter(metavar="NAME", negative=(), show_default=False)] = None,
     params: Annotated[Path | None, Parameter(metavar="FILE.toml", negative=(), show_default=False)] = None,
-    threads: Threads = None,
+    threads: LearningThreads = None,
     given: Annotated[GivenEncoding, Parameter(name="*")] = _NO_FLAGS,
     common: Annotated[Common, Parameter(name="*")] = _COMMON,
 ) -> None:

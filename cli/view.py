@@ -22,7 +22,7 @@ def view(
     background: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     frame: Annotated[int | None, Parameter(metavar="N", negative=(), show_default=False)] = None,
     params: ParamsFile = None,
-    threads: Threads = None,
+    threads: Annotated[Threads, Parameter(help="Threads [default: all cores].")] = None,
     given: Annotated[Given, Parameter(name="*")] = Given(),
     common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> None:

@@ -107,10 +107,6 @@ class Codebook:
     channels: Mapping[str, Channel]
     meta: dict[str, Any] = field(default_factory=dict)
 
-    def encode(self, bags: Mapping[str, Bag], position: Array | None = None) -> dict[str, Float32]:
-        """Return the vector of each channel; `bags` has at least the descriptors of the channels."""
-        return {name: channel.encode(bags[name], position) for name, channel in self.channels.items()}
-
     def save(self, file: BinaryIO) -> None:
         """Write the codebook into a binary file that is open; the same codebook gives the same bytes."""
         write_file(file, "codebook", *_described(self))

@@ -37,3 +37,8 @@ def encoder(name, count=5, d=4):
     made = ENCODERS[name]
     codebook = mixture(count, d) if name == "fisher" else words(count, d)
     return type(made)(**made.get_params(deep=False)).with_codebook(codebook)
+
+
+def encoded(codebook, bags, position=None):
+    """The vector of each channel of a codebook."""
+    return {name: channel.encode(bags[name], position) for name, channel in codebook.channels.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from random_bags import encoded
 from random_features import random_features, run_limited
 
 from idt.batch import encode_videos, fit_codebook
@@ -102,8 +103,8 @@ def test_fit_writes_the_codebook_and_tells_what_was_learnt(folder, capsys):
     expected = learn_codebook([Features.load(path) for path in features_files("features")], PARAMS)
     assert Codebook.load("out/x.codebook.npz").meta == expected.meta
     bag = {"hog": keyed(9).hog, "mbhx": keyed(9).mbhx}
-    for name, vector in Codebook.load("out/x.codebook.npz").encode(bag).items():
-        np.testing.assert_array_equal(vector, expected.encode(bag)[name])
+    for name, vector in encoded(Codebook.load("out/x.codebook.npz"), bag).items():
+        np.testing.assert_array_equal(vector, encoded(expected, bag)[name])
 
 
 def test_fit_gives_the_same_bytes_for_any_threads_and_place(folder, capsys):
@@ -142,6 +143,22 @@ def test_fit_refuses_in_one_line(folder, capsys, arguments, code, message):
     assert re.match(f"idt: .*{message}", err)
     assert err.count("\n") == 1
     assert files(".") == before
+
+
+LEARNING = ("Threads inside one video; channels that are learnt, and clips that are encoded, at a time [default: all "
+            "cores].")
+
+
+@pytest.mark.parametrize(("command", "told"), [
+    ("train", LEARNING), ("evaluate", LEARNING), ("view", "Threads [default: all cores]."),
+    ("fit", "Channels that are learnt at a time [default: all cores]."),
+    ("encode", "Channels of one video that are encoded at a time [default: what --jobs leaves of the cores].")])
+def test_what_threads_are_is_told_by_each_command(capsys, monkeypatch, command, told):
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main([command, "--help"]) == 0
+    assert told in capsys.readouterr().out
+    assert main([command, "x", "-o", "y", "--threads", "0", *(["--codebook", "z"] if command == "encode" else [])]) == 2
+    assert "threads is 0: it must be at least 1." in capsys.readouterr().err
 
 
 def test_fit_names_the_file_that_lacks_or_spoils_a_channel(folder, capsys):
@@ -402,7 +419,7 @@ def test_info_on_a_codebook(codebook, capsys):
     assert lines[0].startswith("codebook     x.codebook.npz, ")
     assert lines[1:] == [
         "learnt from  3 videos, 180 descriptors of each channel",
-        "encoding     channels ['hog', 'mbhx'], words 3, samples 300",
+        "encoding     channels hog,mbhx, words 3, samples 300",
         "extraction   standard",
         "hog          96 numbers, 48 after PCA; Fisher vectors of 3 Gaussians, 288 values",
         "mbhx         96 numbers, 48 after PCA; Fisher vectors of 3 Gaussians, 288 values"]

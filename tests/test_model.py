@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from random_bags import encoded
 
 from idt.encoding import (
     PCA,
@@ -76,8 +77,8 @@ def test_what_is_saved_and_loaded_encodes_to_the_same_bytes(codebook, path):
     loaded = Codebook.load(path)
     assert loaded.meta == {"params": {"words": 4}}
     assert list(loaded.channels) == ["hog", "hof", "mbhx"]
-    for name, vector in codebook.encode(bags(), POSITION).items():
-        assert loaded.encode(bags(), POSITION)[name].tobytes() == vector.tobytes()
+    for name, vector in encoded(codebook, bags(), POSITION).items():
+        assert encoded(loaded, bags(), POSITION)[name].tobytes() == vector.tobytes()
         assert loaded.channels[name].encoder.get_params(deep=False).keys() == codebook.channels[
             name].encoder.get_params(deep=False).keys()
     again = io.BytesIO()
@@ -87,7 +88,7 @@ def test_what_is_saved_and_loaded_encodes_to_the_same_bytes(codebook, path):
 
 def test_empty_bags_give_zero_vectors(codebook):
     empty = dict.fromkeys(codebook.channels, np.empty((0, 12), np.float16))
-    for name, vector in codebook.encode(empty, np.empty((0, 3), np.float32)).items():
+    for name, vector in encoded(codebook, empty, np.empty((0, 3), np.float32)).items():
         assert vector.shape == (codebook.channels[name].size,)
         assert not vector.any()
 
@@ -96,7 +97,7 @@ def test_bags_that_do_not_fit(codebook):
     with pytest.raises(ParameterError, match=r"bag has 11 columns: 12 are needed, as many as were learnt from"):
         codebook.channels["hog"].encode(HISTOGRAMS[1][:, 1:])
     with pytest.raises(ParameterError, match="has a pyramid, which needs the position"):
-        codebook.encode(bags())
+        encoded(codebook, bags())
 
 
 def rewritten(path, change):
@@ -214,8 +215,8 @@ def test_a_model_that_is_saved_and_loaded_gives_the_same_scores(model, model_pat
     assert loaded.machine.get_params() == model.machine.get_params()
     rows = vectors(model.codebook, 4, seed=2)
     assert loaded.scores(rows).tobytes() == model.scores(rows).tobytes()
-    assert loaded.codebook.encode(bags(), POSITION)["hof"].tobytes() == \
-        model.codebook.encode(bags(), POSITION)["hof"].tobytes()
+    assert encoded(loaded.codebook, bags(), POSITION)["hof"].tobytes() == \
+        encoded(model.codebook, bags(), POSITION)["hof"].tobytes()
     again = io.BytesIO()
     loaded.save(again)
     assert again.getvalue() == model_path.read_bytes()
@@ -367,5 +368,5 @@ def test_a_description_with_other_types_raises_nothing_else(model, model_path, t
             loaded = opened(Model, bad)
             if loaded is not None:  # an option that is of no use once all is learnt
                 assert loaded.scores(rows).shape == (2, 3)
-                for vector in loaded.codebook.encode(bags(), POSITION).values():
+                for vector in encoded(loaded.codebook, bags(), POSITION).values():
                     assert np.isfinite(vector).all()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from random_bags import encoded
 from random_features import random_features
 
 import idt.vectors
@@ -51,7 +52,7 @@ def naive_windows(features, codebook, window, stride, first, last):
         for i, n in enumerate(rows):
             position[i, 2] = (features.frame[n] - 7.5 - start) / (end + 1 - start)
         bags = {name: getattr(features, name)[rows] for name in codebook.channels}
-        found.append((start, end, len(rows), codebook.encode(bags, position)))
+        found.append((start, end, len(rows), encoded(codebook, bags, position)))
         if end == last:
             return found
         start += stride
@@ -90,7 +91,7 @@ def test_windows_side_by_side_share_and_lose_no_trajectory(codebook):
 def test_the_whole_video_is_one_window(codebook):
     found = encode(video(), codebook)
     assert (found.start.tolist(), found.end.tolist(), found.count.tolist()) == ([0], [39], [150])
-    expected = codebook.encode({"trajectory": video().trajectory, "hog": video().hog})
+    expected = encoded(codebook, {"trajectory": video().trajectory, "hog": video().hog})
     for name, rows in found.channels.items():
         np.testing.assert_array_equal(rows, expected[name][None])
 
