@@ -280,7 +280,8 @@ def encode(video: Features, codebook: Codebook, *, window: int | None = None, st
         Frames of a window; None: the whole video is one.
     stride : int, optional
         Frames from the start of a window to the start of the next; default: `window`. Windows begin at the first
-        processed frame, and the last is the first that reaches the end of the video, where it is cut off.
+        processed frame, and the last is the first that reaches the end of the video, where it is cut off. Those of a
+        segment (`idt.dataset_features.rows_of`) cover the segment alone.
     threads : int
         Channels that are encoded at a time; it does not change the result.
 

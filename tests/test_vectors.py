@@ -14,6 +14,8 @@ from random_bags import encoded
 from random_features import random_features
 
 import idt.vectors
+from idt.dataset_features import rows_of
+from idt.datasets import Item
 from idt.encoding.model import FORMAT, Codebook
 from idt.errors import FormatError, OutputError, ParameterError
 from idt.features import Features
@@ -78,6 +80,15 @@ def test_windows_begin_at_the_first_processed_frame():
     found = encode(features, learn_codebook([features], SMALL), window=10)
     assert (found.start.tolist(), found.end.tolist()) == ([12, 22, 32], [21, 31, 39])
     assert found.count.sum() == ((features.frame - 7.5) >= 12).sum()
+
+
+def test_windows_of_a_segment_cover_the_segment_alone(codebook):
+    segment = rows_of(video(meta={**video().meta, "video": {"fps": 25.0}}), Item("a.avi", "walk", start_s=0.2, end_s=1.2))
+    assert 0 < len(segment) < 150
+    found = encode(segment, codebook, window=10)
+    assert (found.start.tolist(), found.end.tolist()) == ([5, 15, 25], [14, 24, 30])
+    assert found.count.sum() == len(segment)
+    assert (encode(segment, codebook).start, encode(segment, codebook).end) == ([5], [30])
 
 
 def test_windows_side_by_side_share_and_lose_no_trajectory(codebook):
