@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -32,7 +33,7 @@ from idt.cli.train import GivenEncoding
 from idt.datasets import Dataset, Scheme, Split, default_scheme
 from idt.datasets import splits as make_splits
 from idt.errors import ParameterError
-from idt.evaluation import COMBINED, Evaluation
+from idt.evaluation import COMBINED, STEPS, Evaluation
 from idt.evaluation import evaluate as evaluate_splits
 from idt.params import Params
 from idt.results import check_folder, figures, save
@@ -99,11 +100,8 @@ def evaluate(
     videos = read_features(dataset, features, settings.channels, common, threads=cores)
     seconds = time.perf_counter() - began
 
-    def tell(split: Split) -> None:
-        if not common.quiet:
-            print(f"split {splits.index(split) + 1} of {len(splits)}: {split.name}", file=sys.stderr)
-
-    found = evaluate_splits(dataset, videos, splits, settings, threads=cores, progress=tell)
+    with _shown(splits, common) as progress:
+        found = evaluate_splits(dataset, videos, splits, settings, threads=cores, progress=progress)
     found = dataclasses.replace(found, seconds={"extract": seconds, **found.seconds})
     files = save(found, folder)
     if found.extraction is not None and found.extraction != Params().to_dict():
@@ -113,6 +111,33 @@ def evaluate(
         _show(f"{counted(len(found.empty), 'clip')} without a trajectory (zero vectors), named in {files[0].name}")
     _show("time: " + ", ".join(f"{what} {taken:.1f} s" for what, taken in found.seconds.items()),
           f"results: {folder} ({', '.join(file.name for file in files)})")
+
+
+@contextlib.contextmanager
+def _shown(splits: Sequence[Split], common: Common) -> Iterator[Callable[[Split, str, float], None] | None]:
+    """Yield what shows on stderr how far the splits are: a bar on a terminal, elsewhere a line for each."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    def name(split: Split) -> str:
+        return f"split {splits.index(split) + 1} of {len(splits)}: {split.name}"
+
+    def say(split: Split, step: str, share: float) -> None:
+        if (step, share) == (STEPS[0], 0):
+            print(name(split), file=sys.stderr)
+
+    if common.quiet or not sys.stderr.isatty():
+        yield None if common.quiet else say
+        return
+    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=len(splits) * len(STEPS))
+
+        def move(split: Split, step: str, share: float) -> None:
+            bar.update(task, description=escape(f"{name(split)}, {step}"),
+                       completed=splits.index(split) * len(STEPS) + STEPS.index(step) + share)
+
+        yield move
 
 
 def _show(*lines: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -158,16 +158,20 @@ def new_machine(params: EncodingParams) -> LinearSVM | Chi2SVM:
         C=params.cost, class_weight="balanced" if params.balanced else None)
 
 
-def encode_all(videos: Sequence[Features], codebook: Codebook, *, threads: int = 1) -> dict[str, NDArray[np.float32]]:
+def encode_all(videos: Sequence[Features], codebook: Codebook, *, threads: int = 1,
+               report: Callable[[int], None] | None = None) -> dict[str, NDArray[np.float32]]:
     """Return the vectors of whole videos for each channel, shape (videos, size), float32.
 
-    `threads` videos are encoded at a time, which does not change the result; errors are those of `idt.vectors.encode`.
+    `threads` videos are encoded at a time, which does not change the result; `report` is called with the number of
+    those that are done. Errors are those of `idt.vectors.encode`.
     """
     found = {name: np.empty((len(videos), channel.size), np.float32) for name, channel in codebook.channels.items()}
     with one_thread():  # around all threads: the limit is that of the process
         for n, vectors in enumerate(mapped(lambda video: encode(video, codebook), iter(videos), threads)):
             for name, rows in vectors.channels.items():
                 found[name][n] = rows[0]
+            if report is not None:
+                report(n + 1)
     return found
 
 

@@ -5,10 +5,12 @@ Everything that is learnt is learnt on the training side of a split alone: PCA, 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,6 +28,9 @@ Array: TypeAlias = NDArray[Any]
 
 COMBINED = "combined"
 """All channels together: their vectors one after the other, or their distances in one kernel."""
+
+STEPS = ("learn", "encode", "classify")
+"""What is done for each split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +121,7 @@ class Evaluation:
 
 def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Split],
              params: EncodingParams | None = None, *, threads: int = 1,
-             progress: Callable[[Split], None] | None = None) -> Evaluation:
+             progress: Callable[[Split, str, float], None] | None = None) -> Evaluation:
     """Learn and test on each split of a dataset.
 
     Parameters
@@ -130,7 +135,8 @@ def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Spli
     threads : int
         Channels that are learnt, or clips that are encoded, at a time; it does not change the result.
     progress : callable, optional
-        Called with each split before the work on it.
+        Called with the split, the step ("learn", "encode" or "classify") and the share of the step that is done: when a
+        step begins, and after each channel that is learnt and each clip that is encoded.
 
     Returns
     -------
@@ -144,16 +150,18 @@ def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Spli
     params, threads = params or EncodingParams(), checked_count("threads", threads)
     check_number(dataset, videos)
     labels = labels_of(dataset)
-    seconds = dict.fromkeys(("learn", "encode", "classify"), 0.0)
+    seconds = dict.fromkeys(STEPS, 0.0)
     results = []
     for split in splits:
-        if progress is not None:
-            progress(split)
         train, test = list(split.train), list(split.test)
+        tell = partial(progress or _say_nothing, split)
         with _timed(seconds, "learn"):
-            codebook = learn_codebook([videos[n] for n in train], params, threads=threads)
+            codebook = learn_codebook([videos[n] for n in train], params, threads=threads,
+                                      report=_counting(tell, "learn", len(params.channels)))
         with _timed(seconds, "encode"):
-            vectors = encode_all([videos[n] for n in train + test], codebook, threads=threads)
+            vectors = encode_all([videos[n] for n in train + test], codebook, threads=threads,
+                                 report=_counting(tell, "encode", len(train + test)))
+        tell("classify", 0.0)
         with _timed(seconds, "classify"):
             # Only the similarities between vectors are needed from here on, training clips first.
             similar = {name: chi2_distances(vectors.pop(name)) if params.encoder == "bow" else gram(vectors.pop(name))
@@ -167,6 +175,21 @@ def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Spli
     used = sorted({n for result in results for n in (*result.split.train, *result.split.test)})
     return Evaluation(dataset, params, tuple(results), tuple(n for n in used if not len(videos[n])),
                       shared_extraction([videos[n] for n in used]), seconds)
+
+
+def _say_nothing(*_: object) -> None:
+    pass
+
+
+def _counting(tell: Callable[[str, float], None], step: str, total: int) -> Callable[..., None]:
+    """Return what is to be called after each part of a step that begins now."""
+    done = itertools.count()
+
+    def one_more(*_: object) -> None:
+        tell(step, next(done) / total)
+
+    one_more()
+    return one_more
 
 
 def _scores(similar: list[Array], labels: Array, classes: int, params: EncodingParams) -> Array:

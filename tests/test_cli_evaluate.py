@@ -159,12 +159,12 @@ def test_parameters_come_from_a_file_and_flags(folder, capsys):
         words=2, samples=200, encoder="bow", channels=("mbhy",)).to_dict()
 
 
-def test_tables_fit_into_a_terminal(folder):
-    name = "abcdefghijklmnopqrstuvwxyz" * 3
-    Path("set/labels.csv").write_text(Path("set/labels.csv").read_text().replace(",down,", f",{name},"))
+def on_terminal(name, columns):
+    """Run the command with stdout or stderr on a terminal; return what that shows."""
     main_end, terminal = pty.openpty()
-    with subprocess.Popen([*IDT, "evaluate", "set", *QUICK], stdout=terminal, stderr=subprocess.PIPE, text=True,
-                          env={**os.environ, "COLUMNS": "60", "TERM": "xterm"}) as child:
+    with subprocess.Popen([*IDT, "evaluate", "set", *QUICK], text=True,
+                          env={**os.environ, "COLUMNS": columns, "TERM": "xterm"},
+                          **{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, name: terminal}) as child:
         os.close(terminal)
         shown = b""
         try:
@@ -174,7 +174,18 @@ def test_tables_fit_into_a_terminal(folder):
             pass
         assert child.wait(120) == 0
     os.close(main_end)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()).splitlines()
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+
+
+def test_a_bar_tells_how_far_the_splits_are(folder):
+    shown = on_terminal("stderr", "80")
+    assert re.search(r"split 3 of 3: c, classify ", shown)
+
+
+def test_tables_fit_into_a_terminal(folder):
+    name = "abcdefghijklmnopqrstuvwxyz" * 3
+    Path("set/labels.csv").write_text(Path("set/labels.csv").read_text().replace(",down,", f",{name},"))
+    lines = on_terminal("stdout", "60").splitlines()
     (head,) = [n for n, line in enumerate(lines) if "mean class accuracy" in line]
     assert re.fullmatch(r" *─+ *", lines[head + 1])
     assert max(len(line) for line in lines[head:head + 6]) <= 60

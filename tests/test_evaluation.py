@@ -125,6 +125,16 @@ def test_figures_follow_from_the_scores():
     assert found.average_precision() == pytest.approx(np.mean([1, (1 + 2 / 3) / 2, 1 / 2]))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_progress_tells_how_far_each_step_of_a_split_is(made, threads):
+    dataset, videos = made
+    seen = []
+    parts = splits(dataset, "leave-one-group-out")[:2]
+    evaluate(dataset, videos, parts, SMALL, threads=threads, progress=lambda *state: seen.append(state))
+    assert seen == [(split, *state) for split in parts for state in [
+        *(("learn", n / 2) for n in range(3)), *(("encode", n / 12) for n in range(13)), ("classify", 0.0)]]
+
+
 def test_what_cannot_be_evaluated(made):
     dataset, videos = made
     few = splits(dataset, "leave-one-group-out")[:1]
