@@ -88,14 +88,16 @@ def work_list(inputs: Inputs, output: Paths, *, suffix: str = ".npz", boxes: Pat
         A folder or glob stands for no video.
     ParameterError
         Two videos would give the same file, a list cannot be read or is empty, or a box file or a file of homographies
-        is missing.
+        is missing or would be replaced.
     """
     _check_folder(output, f"the videos, such as clip.avi{suffix}")
     videos = sources_of(inputs)
-    return _distinct([Job(source, Path(output) / f"{name}{suffix}",
+    jobs = _distinct([Job(source, Path(output) / f"{name}{suffix}",
                           _side_input(boxes, "boxes", name, ".txt", len(videos)),
                           _side_input(homographies, "homographies", name, ".npz", len(videos)))
                       for source, name in videos])
+    _check_kept(jobs, [path for job in jobs for path in (job.boxes, job.homographies) if path is not None])
+    return jobs
 
 
 def encode_list(inputs: Inputs, output: Paths) -> list[Job]:
@@ -107,15 +109,12 @@ def encode_list(inputs: Inputs, output: Paths) -> list[Job]:
     Raises
     ------
     ParameterError
-        Two files would give the same vectors, or vectors would replace features.
+        Two files would give the same vectors, or vectors would replace the features that they are made of.
     """
     _check_folder(output, "the features")
     jobs = _distinct([Job(source, Path(output) / (name if name.suffix == ".npz" else f"{name}.npz"))
                       for source, name in sources_of(inputs, features=True)])
-    sources = {os.path.realpath(job.source): job.source for job in jobs}
-    for job in jobs:
-        if (hit := os.path.realpath(job.output)) in sources:
-            raise ParameterError(f"{sources[hit]} would be replaced by vectors: choose another output folder.")
+    _check_kept(jobs, [job.source for job in jobs])
     return jobs
 
 
@@ -168,6 +167,15 @@ def _check_folder(output: Paths, named_after: str) -> None:
     """Raise `ParameterError` when the output is surely meant to be a file."""
     if Path(output).suffix in (".npz", ".txt", ".h5") and not Path(output).is_dir():
         raise ParameterError(f"output is {output}: give a folder; what goes into it is named after {named_after}.")
+
+
+def _check_kept(jobs: list[Job], inputs: list[Path] | list[str]) -> None:
+    """Raise `ParameterError` when a job would write over an input."""
+    read = {os.path.realpath(path): path for path in inputs}
+    for job in jobs:
+        if (path := read.get(os.path.realpath(job.output))) is not None:
+            raise ParameterError(f"{path} would be replaced by what is made of {job.source}: choose another output "
+                                 "folder.")
 
 
 def _distinct(jobs: list[Job]) -> list[Job]:

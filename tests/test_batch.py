@@ -166,6 +166,17 @@ def test_side_inputs_of_one_video_may_be_a_file(tree):
     assert (job.boxes, job.homographies) == (Path("b.txt"), Path("h.npz"))
 
 
+def test_side_inputs_are_not_replaced(tree):
+    for name in ("a.avi.txt", "a.avi.npz"):
+        Path("v/walk", name).touch()
+    for options in ({"boxes": "v/walk", "suffix": ".txt"}, {"homographies": "v/walk", "suffix": ".npz"}):
+        path = f"v/walk/a.avi{options['suffix']}"
+        message = f"^{path} would be replaced by what is made of v/walk/a.avi: choose another output folder"
+        with pytest.raises(ParameterError, match=message):
+            work_list("v/walk/a.avi", "v/run/../walk", **options)
+        assert len(work_list("v/walk/a.avi", "out", **options)) == 1
+
+
 def test_side_inputs_of_many_videos_are_found_in_a_folder(tree):
     for name in ("run/a.avi.txt", "run/a.txt", "run/deep/c.txt", "top.txt", "walk/a.txt", "walk/b.MP4.txt"):
         path = Path("boxes", name)

@@ -324,8 +324,8 @@ def test_features_are_never_replaced(codebook, capsys):
     before = stamps("features")
     for output in ("features", "./features/../features"):
         assert main(["encode", "features", "--codebook", "x.codebook.npz", "-o", output]) == 2
-        assert capsys.readouterr().err == ("idt: features/c.avi.npz would be replaced by vectors: choose another "
-                                           "output folder.\n")
+        assert capsys.readouterr().err == ("idt: features/c.avi.npz would be replaced by what is made of "
+                                           "features/c.avi.npz: choose another output folder.\n")
     keyed(13).save("other/a.avi.npz")
     assert main(["encode", "other", "--codebook", "x.codebook.npz", "-o", "features/walk", "--force"]) == 1
     assert capsys.readouterr().err == ("idt: features/walk/a.avi.npz holds features, which vectors must not replace: "

@@ -83,7 +83,8 @@ def test_windows_begin_at_the_first_processed_frame():
 
 
 def test_windows_of_a_segment_cover_the_segment_alone(codebook):
-    segment = rows_of(video(meta={**video().meta, "video": {"fps": 25.0}}), Item("a.avi", "walk", start_s=0.2, end_s=1.2))
+    whole = video(meta={**video().meta, "video": {"fps": 25.0}})
+    segment = rows_of(whole, Item("a.avi", "walk", start_s=0.2, end_s=1.2))
     assert 0 < len(segment) < 150
     found = encode(segment, codebook, window=10)
     assert (found.start.tolist(), found.end.tolist()) == ([5, 15, 25], [14, 24, 30])
