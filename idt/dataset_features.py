@@ -188,6 +188,7 @@ def rows_of(features: Features, item: Item) -> Features:
 
 def _times(features: Features, rate: float) -> NDArray[np.float64]:
     """Return the times of the frames of a video, as far as they were decoded, in ascending order."""
+    # Frame 0 is at 0 s; behind the last frame that is known the mean frame rate has to do.
     frames, rows = np.unique(features.frame, return_index=True)
     known, times = np.concatenate([[0], frames]), np.concatenate([[0.0], features.time[rows]])
     video, span = features.meta.get("video") or {}, features.meta.get("span") or {}

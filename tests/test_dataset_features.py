@@ -296,6 +296,20 @@ def test_segments_of_a_video_with_a_variable_frame_rate():
         assert part.meta["span"] == {"first": first, "last": last, "frames": last + 1 - first}
 
 
+def test_a_start_that_was_rounded_is_that_of_the_nearest_frame():
+    features = random_features(300, 3, frames=60)
+    features.meta["video"]["fps"] = 30.0
+    steady = dataclasses.replace(features, time=features.frame / 30)
+    for start, first in ((0.83, 25), (0.84, 25), (0.86, 26)):
+        part = rows_of(steady, Item("v.avi", "a", start_s=start))
+        assert part.meta["span"] == {"first": first, "last": 59, "frames": 60 - first}
+        assert len(part) == np.count_nonzero(features.frame - 15 >= first)
+    # Frame 25 is shown for a second: what began with it is not in a segment that starts later.
+    frozen = dataclasses.replace(features, time=features.frame / 30 + (features.frame > 25))
+    for start, first in ((25 / 30 + 0.01, 25), (25 / 30 + 0.1, 26)):
+        assert rows_of(frozen, Item("v.avi", "a", start_s=start)).meta["span"]["first"] == first
+
+
 def test_a_real_video_with_a_variable_frame_rate(data):
     video = data / "awkward" / "vfr.mp4"
     times = [frame.time_s for frame in frames(video)]
