@@ -228,7 +228,8 @@ def check_extraction(codebook: Codebook, path: Source) -> None:
             raise ParameterError(f"it is {extraction!r}")
         Params.from_dict(extraction or {})
     except ParameterError as error:
-        raise FormatError(f"{os.fspath(path)}: the extraction in its meta cannot be used ({error}).") from error
+        reason = str(error).removesuffix(".")
+        raise FormatError(f"{os.fspath(path)}: the extraction in its meta cannot be used ({reason}).") from error
 
 
 def _encoder(params: EncodingParams) -> Any:

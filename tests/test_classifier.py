@@ -195,5 +195,6 @@ def test_a_model_whose_extraction_nobody_could_repeat(made, tmp_path):
     assert saved(load_model(path)) == saved(model)
     model.codebook.meta["extraction"]["stride"] = 0
     path.write_bytes(saved(model))
-    with pytest.raises(FormatError, match=r"x\.model\.npz: the extraction in its meta cannot be used .stride is 0: "):
+    message = r"x\.model\.npz: the extraction in its meta cannot be used .stride is 0: it must be from 1 to 1000\)\.$"
+    with pytest.raises(FormatError, match=message):
         load_model(path)
