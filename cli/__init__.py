@@ -87,12 +87,13 @@ def _app() -> App:
     from idt.cli.extract import extract
     from idt.cli.info import info
     from idt.cli.predict import predict
+    from idt.cli.status import status
     from idt.cli.view import view
 
     app = App(name="idt", version=__version__, result_action="return_value", suppress_keyboard_interrupt=False,
               help="Classical video features: improved dense trajectories with HOG, HOF and MBH descriptors.\n\n"
                    "Start with: idt demo")
-    for command in (demo, extract, view, export, diff, info, encode, predict):
+    for command in (demo, extract, view, export, diff, info, encode, predict, status):
         app.command(command)
     # Loaded when called: it brings the flow methods along, which take their time.
     app.command("idt.cli.flow:flow", help="Write the optical flow of videos: for each a folder of images, or one file "

@@ -362,7 +362,7 @@ def predict_videos(inputs: Inputs, model: Model, *, features: Paths | None = Non
         jobs = work_list(inputs, features) if features is not None else [
             Job(source, Path(scratch, f"{number}.npz")) for number, (source, _) in enumerate(sources_of(inputs))]
         return run(jobs, work, scratch if features is None else features, prepare=_compile, workers=workers,
-                   progress=progress, report=report)
+                   recorded=False, progress=progress, report=report)
 
 
 def _predict(job: Job, advance: Callable[..., None], *, model: Model, params: Params, keep: bool, threads: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -22,6 +23,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from idt.errors import IdtError, OutputError, ParameterError, VideoError
 from idt.output import remove_leftovers, writing
+from idt.reports import ReportWriter
 from idt.work import Job
 
 Paths: TypeAlias = str | os.PathLike[str]
@@ -159,7 +161,7 @@ class Progress:
 
 
 def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job], bool] = lambda job: False,
-        prepare: Callable[[], None] = lambda: None, workers: Workers | None = None,
+        prepare: Callable[[], None] = lambda: None, workers: Workers | None = None, recorded: bool = True,
         progress: Callable[[Progress], None] | None = None, report: Callable[[Outcome], None] | None = None) -> Summary:
     """Do the jobs; those that are `done` are skipped, one that fails is passed over and leaves no file.
 
@@ -178,6 +180,8 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
         What is to be done once, in this process, before other processes begin.
     workers : Workers, optional
         Default: this process.
+    recorded : bool
+        Whether the report of the run is written into the folder, see `idt.reports`.
     progress, report : callable, optional
         Called in this process: with a `Progress` as a job begins and goes on, with an `Outcome` when it ends.
 
@@ -211,11 +215,15 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
 
     def end(number: int, state: Literal["done", "skipped", "failed"], **told: Any) -> None:
         outcomes[number] = Outcome(jobs[number], state, number=number + 1, share=shares[number], **told)
+        if recorded:
+            record.add(outcomes[number])
         if report is not None:
             report(outcomes[number])
 
     waiting = deque(sorted(attempts, key=lambda n: -sizes[n]) if workers.apart else attempts)
-    with (_Pool if workers.apart else _Here)(work, advance, workers) as place:
+    record = ReportWriter(output, len(jobs), workers)
+    with (record if recorded else contextlib.nullcontext(),
+          (_Pool if workers.apart else _Here)(work, advance, workers) as place):
         while waiting or place.busy:
             while waiting and place.free:
                 number = waiting.popleft()

@@ -150,7 +150,8 @@ def test_a_mixed_folder_at_the_command_line(data: Path, tmp_path: Path, monkeypa
     assert lines[-1] == "3 done, 5 failed; the files are in features"
     assert len(lines) == len(good) + len(bad) + 2
 
-    assert sorted(path.name for path in Path("features").iterdir()) == [f"{name}.npz" for name in good]
+    assert sorted(path.name for path in Path("features").iterdir()) == sorted(
+        ["report.jsonl", *(f"{name}.npz" for name in good)])
     assert [len(Features.load(Path("features", f"{name}.npz"))) > 0 for name in good] == [False, True, True]
 
     assert main(["extract", "videos", "-o", "features"]) == 1

@@ -312,7 +312,7 @@ def test_extract_videos_does_all_and_skips_what_is_done(tree, fake_extraction):
         ("v/run/a.avi", "done"), ("v/run/deep/c.webm", "done"), ("v/top.mkv", "done"), ("v/walk/a.avi", "failed"),
         ("v/walk/b.MP4", "done")]
     assert sorted(p.relative_to("out").as_posix() for p in Path("out").rglob("*") if p.is_file()) == [
-        "run/a.avi.npz", "run/deep/c.webm.npz", "top.mkv.npz", "walk/b.MP4.npz"]
+        "report.jsonl", "run/a.avi.npz", "run/deep/c.webm.npz", "top.mkv.npz", "walk/b.MP4.npz"]
     first = [e for e in seen if isinstance(e, Progress)][:2]
     assert [(p.number, p.videos, p.done, p.total, p.trajectories) for p in first] == [
         (1, 5, 0, None, None), (1, 5, 3, 5, 7)]
@@ -340,14 +340,14 @@ def test_a_clash_is_found_before_any_work(tree, fake_extraction):
 def test_text_leaves_only_the_text_and_is_always_made_anew(tree, fake_extraction):
     for _ in range(2):
         assert extract_videos("v/top.mkv", "out", text=True).count("done") == 1
-        assert os.listdir("out") == ["top.mkv.txt"]
+        assert sorted(os.listdir("out")) == ["report.jsonl", "top.mkv.txt"]
     assert len(fake_extraction) == 2
 
 
 def test_text_of_a_failed_video_leaves_nothing(tree, fake_extraction):
     Path("v/top.mkv").write_bytes(b"bad")
     assert extract_videos("v/top.mkv", "out", text=True).count("failed") == 1
-    assert os.listdir("out") == []
+    assert os.listdir("out") == ["report.jsonl"]
 
 
 def test_an_output_folder_that_cannot_be_made_stops_before_any_work(tree, fake_extraction):
@@ -475,7 +475,7 @@ def test_leftovers_of_dead_runs_are_removed_and_nothing_else(clips):
     Path("out/.idt-67.tmp").write_bytes(b"npz")
     with replacing_folder("out/of-another-run", lambda folder: True) as held:
         assert states() == ["done", "done"]
-        assert sorted(os.listdir("out")) == sorted([".other.tmp", "a", "b", held.name])
+        assert sorted(os.listdir("out")) == sorted([".other.tmp", "a", "b", held.name, "report.jsonl"])
 
 
 def test_flow_that_cannot_be_made_anywhere_is_an_error_before_any_work(clips, monkeypatch):

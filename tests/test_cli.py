@@ -25,6 +25,7 @@ import idt.pipeline
 from idt.cli import main
 from idt.features import Features
 from idt.params import Params, flag_name, limits_text
+from idt.reports import NAME
 from idt.video import frames
 from synthetic import moving_square, pan
 
@@ -59,8 +60,8 @@ def folder(tmp_path, monkeypatch, pictures):
 
 
 def files(path: str | Path) -> list[str]:
-    """All files below a folder, hidden ones too."""
-    return sorted(p.relative_to(path).as_posix() for p in Path(path).rglob("*") if not p.is_dir())
+    """All files below a folder but the report, hidden ones too."""
+    return sorted(p.relative_to(path).as_posix() for p in Path(path).rglob("*") if not p.is_dir() and p.name != NAME)
 
 
 def child(*arguments: str, **options) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,7 @@ from idt.encoding.model import Codebook, Model
 from idt.errors import FormatError, ParameterError
 from idt.features import Features
 from idt.params import Params
+from idt.reports import NAME
 from idt.text import write_text
 from idt.vectors import EncodingParams, Vectors, encode, learn_codebook
 from idt.work import features_files
@@ -51,8 +52,8 @@ def codebook(folder):
 
 
 def files(path: str | Path) -> list[str]:
-    """All files below a folder, hidden ones too."""
-    return sorted(p.relative_to(path).as_posix() for p in Path(path).rglob("*") if not p.is_dir())
+    """All files below a folder but the report, hidden ones too."""
+    return sorted(p.relative_to(path).as_posix() for p in Path(path).rglob("*") if not p.is_dir() and p.name != NAME)
 
 
 def stamps(path: str) -> dict[str, tuple[int, int]]:

@@ -30,6 +30,7 @@ from idt.errors import ParameterError
 from idt.features import Features
 from idt.keys import key
 from idt.params import Params
+from idt.reports import NAME
 from idt.vectors import EncodingParams
 from synthetic import moving_square, pan, still
 
@@ -67,8 +68,8 @@ def folder(made, tmp_path, monkeypatch):
 
 
 def files(path: str | Path) -> list[str]:
-    """All files below a folder, hidden ones too."""
-    return sorted(p.relative_to(path).as_posix() for p in Path(path).rglob("*") if not p.is_dir())
+    """All files below a folder but the report, hidden ones too."""
+    return sorted(p.relative_to(path).as_posix() for p in Path(path).rglob("*") if not p.is_dir() and p.name != NAME)
 
 
 # ---- train ----------------------------------------------------------------------------------------------------------
