@@ -176,7 +176,7 @@ class Many:
 
 
 def shared(given: Many, threads: int | None, videos: int, *, jobs: int | None = None) -> tuple[Workers, int]:
-    """Return who works on so many videos, and the threads inside one: together they use all cores.
+    """Return who works on so many videos, and the threads inside one: together they use the cores.
 
     `jobs` takes the place of as many processes as there are cores, when none are asked for.
     """
@@ -193,7 +193,7 @@ DatasetPath = Annotated[Path, Parameter(name="DATASET", negative=(), help="Label
 Threads = Annotated[int | None, Parameter(validator=at_least_one, metavar="N", negative=(), show_default=False,
                                           help="Threads inside one video [default: what --jobs leaves of the cores].")]
 LearningThreads = Annotated[Threads, Parameter(
-    help="Threads inside one video; channels that are learnt, and clips that are encoded, at a time [default: all "
+    help="Videos that are extracted, channels that are learnt and clips that are encoded at a time [default: all "
          "cores].")]
 ParamsFile = Annotated[Path | None, Parameter(
     name="--params", metavar="FILE.toml", negative=(), show_default=False,

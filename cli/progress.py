@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from idt.cli.options import Common
+from idt.cli.options import Common, Many, shared
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -180,13 +180,14 @@ def read_features(dataset: Dataset, folder: Path, channels: Sequence[Descriptor]
     from idt.runner import Summary
 
     outcomes: list[Outcome] = []
-    with Reporter(common) as reporter:
+    workers, inside = shared(Many(jobs=threads), None, len({item.path for item in dataset.items}))
+    with Reporter(common, workers) as reporter:
         def report(outcome: Outcome) -> None:
             outcomes.append(outcome)
             reporter.report(outcome)
 
-        videos = features_of(dataset, folder, channels=channels, threads=threads, progress=reporter.progress,
-                             report=report)
+        videos = features_of(dataset, folder, channels=channels, threads=inside, workers=workers,
+                             progress=reporter.progress, report=report)
     reporter.summary(Summary(tuple(outcomes)), folder)
     return videos
 

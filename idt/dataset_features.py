@@ -19,7 +19,7 @@ from idt.errors import FormatError, ParameterError, VideoError
 from idt.features import Features
 from idt.keys import is_current
 from idt.params import Descriptor, Params
-from idt.runner import Outcome, Progress
+from idt.runner import Outcome, Progress, Workers
 from idt.vectors import duration
 from idt.work import Job
 
@@ -31,7 +31,7 @@ _log = logging.getLogger("idt")
 
 
 def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descriptor] = (), threads: int = 1,
-                progress: Callable[[Progress], None] | None = None,
+                workers: Workers | None = None, progress: Callable[[Progress], None] | None = None,
                 report: Callable[[Outcome], None] | None = None) -> list[Features]:
     """Return the trajectories of every clip of a dataset; those that are not in the folder are extracted into it.
 
@@ -49,7 +49,7 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
         Descriptors that must be there.
     threads : int
         Threads inside one video.
-    progress, report : callable, optional
+    workers, progress, report
         As for `idt.batch.extract_videos`; videos whose features are used are skipped.
 
     Returns
@@ -90,7 +90,7 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
                                  "another folder for features with it.")
 
     summary = extract_jobs(list(jobs.values()), folder, params, lambda job: job.output in current, threads=threads,
-                           progress=progress, report=report)
+                           workers=workers, progress=progress, report=report)
     if summary.failed:
         raise _failure(dataset, summary.failed)
     opened = {path: current[path] if path in current else Features.load(path) for path in jobs}

@@ -168,14 +168,14 @@ def test_features_of_different_parameters_are_refused_before_any_work(folder):
     assert str(error.value) == (
         "features/pan/0.avi.npz and features/square/1.avi.npz were extracted with different parameters (stride 8 and "
         "6, camera True and False): delete the features of one kind, or give another folder.")
-    assert len(list(folder.glob("features/*/*"))) == 2
+    assert len(list(folder.glob("features/*/*.npz"))) == 2
 
 
 def test_a_channel_that_the_features_lack_is_told_before_any_work(folder):
     extract("pan/0.avi")
     with pytest.raises(ParameterError, match=r"^features: its features have no hof: leave it out of channels, or give"):
         features_of(read_dataset("set"), "features", channels=("hog", "hof"))
-    assert len(list(folder.glob("features/*/*"))) == 1
+    assert len(list(folder.glob("features/*/*.npz"))) == 1
 
 
 def test_a_video_that_fails_costs_the_others_nothing(folder):
@@ -187,7 +187,7 @@ def test_a_video_that_fails_costs_the_others_nothing(folder):
     assert re.fullmatch(r"2 of 4 videos of set cannot be extracted: set/pan/0\.avi, set/square/0\.avi\. Repair them or "
                         r"take them out of the dataset; all others are done\. The first: set/pan/0\.avi.*",
                         str(error.value))
-    assert sorted(p.name for p in folder.glob("features/*/*")) == ["1.avi.npz", "1.avi.npz"]
+    assert sorted(p.name for p in folder.glob("features/*/*.npz")) == ["1.avi.npz", "1.avi.npz"]
 
 
 def test_many_failures_are_counted_not_listed(folder):
