@@ -23,3 +23,9 @@ def data() -> Path:
     if os.environ.get("IDT_REQUIRE_DATA") == "1":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make commands work in this process, which is quicker, unless --jobs asks for others."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})

@@ -24,6 +24,8 @@ from idt.text import write_text
 from idt.vectors import EncodingParams, Vectors, encode, learn_codebook
 from idt.work import features_files
 
+pytestmark = pytest.mark.usefixtures("one_core")
+
 SMALL = ["--channels", "hog,mbhx", "--words", "3", "--samples", "300"]
 PARAMS = EncodingParams(channels=("hog", "mbhx"), words=3, samples=300)
 
@@ -146,7 +148,7 @@ def test_fit_refuses_in_one_line(folder, capsys, arguments, code, message):
     assert files(".") == before
 
 
-LEARNING = ("Threads inside one video; channels that are learnt, and clips that are encoded, at a time [default: all "
+LEARNING = ("Videos that are extracted, channels that are learnt and clips that are encoded at a time [default: all "
             "cores].")
 
 

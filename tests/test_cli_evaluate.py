@@ -25,6 +25,8 @@ from idt.params import Params, flag_name
 from idt.vectors import EncodingParams
 from synthetic import moving_square, still
 
+pytestmark = pytest.mark.usefixtures("one_core")
+
 IDT = [sys.executable, "-c", "import sys; from idt.cli import main; sys.exit(main())"]
 QUICK = ["--channels", "hof,mbhx", "--words", "2", "--samples", "200"]
 FILES = ["classes.csv", "confusion.csv", "confusion.png", "evaluation.json", "scores.csv"]

@@ -34,6 +34,8 @@ from idt.reports import NAME
 from idt.vectors import EncodingParams
 from synthetic import moving_square, pan, still
 
+pytestmark = pytest.mark.usefixtures("one_core")
+
 QUICK = Params(camera=False, scales=1, stride=8, length=5, temporal_cells=1)
 ENCODING = ("--words", "2", "--channels", "hog,mbhx", "--samples", "1000")
 IDT = [sys.executable, "-c", "import sys; from idt.cli import main; sys.exit(main())"]
