@@ -39,6 +39,8 @@ _log = logging.getLogger("idt")
 class Workers:
     """Who does the work.
 
+    Processes are those of `multiprocessing`: a script that asks for them does so below ``if __name__ == "__main__":``.
+
     Parameters
     ----------
     jobs : int
