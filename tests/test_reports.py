@@ -75,7 +75,8 @@ if __name__ == "__main__":
 
 def test_a_run_that_goes_on_and_one_that_was_killed(capsys):
     Path("script.py").write_text(RUN)
-    with subprocess.Popen([sys.executable, "script.py", str(Path(__file__).parent)], stderr=subprocess.DEVNULL) as child:
+    with subprocess.Popen([sys.executable, "script.py", str(Path(__file__).parent)],
+                          stderr=subprocess.DEVNULL) as child:
         until = time.monotonic() + 30
         while not Path(NAME).exists() or len(read_status(".").videos) < 2:
             assert time.monotonic() < until
