@@ -162,6 +162,8 @@ def _path_or_dash(_type: Any, value: Path) -> None:
 
 
 Output = Annotated[Path, Parameter(alias="-o", allow_leading_hyphen=True, validator=_path_or_dash, negative=())]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Many:
     """Flags of commands that work on many videos."""

@@ -35,7 +35,7 @@ def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, 
                    verify: bool = False,
                    progress: Callable[[Progress], None] | None = None,
                    report: Callable[[Outcome], None] | None = None) -> Summary:
-    """Extract the features of many videos into a folder, one after the other; finished ones are skipped.
+    """Extract the features of many videos into a folder; finished ones are skipped.
 
     A video that fails is reported and passed over; it leaves no file. So does one whose output is there already and is
     of another kind, such as vectors, which is not replaced.
@@ -132,7 +132,7 @@ def flow_videos(inputs: Inputs, output: Paths, params: FlowParams | None = None,
                 verify: bool = False,
                 progress: Callable[[Progress], None] | None = None,
                 report: Callable[[Outcome], None] | None = None) -> Summary:
-    """Write the optical flow of many videos into a folder, one after the other; finished ones are skipped.
+    """Write the optical flow of many videos into a folder; finished ones are skipped.
 
     A video that fails is reported and passed over; it leaves nothing, or what an earlier run made of it.
 
@@ -232,11 +232,10 @@ def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int
                   stride: int | None = None, threads: int = 1, workers: Workers | None = None, force: bool = False,
                   progress: Callable[[Progress], None] | None = None,
                   report: Callable[[Outcome], None] | None = None) -> Summary:
-    """Encode many features files into a folder, one after the other; finished ones are skipped.
+    """Encode many features files into a folder; finished ones are skipped.
 
     A file that fails is reported and passed over, as is one whose vectors would replace a file of another kind. Once in
-    a run it is logged as a warning that features were extracted
-    with other parameters than those of the codebook.
+    a run it is logged as a warning that features were extracted with other parameters than those of the codebook.
 
     Parameters
     ----------
@@ -320,7 +319,7 @@ def _encode(job: Job, advance: Callable[..., None], *, codebook: Codebook, sha25
 def predict_videos(inputs: Inputs, model: Model, *, features: Paths | None = None, threads: int = 1,
                    workers: Workers | None = None, progress: Callable[[Progress], None] | None = None,
                    report: Callable[[Outcome], None] | None = None) -> Summary:
-    """Label many videos, one after the other; one that fails is reported and passed over.
+    """Label many videos; one that fails is reported and passed over.
 
     Their features are extracted as those were that the model was learnt from.
 

@@ -135,7 +135,8 @@ def predict(features: Features, model: Model, *, threads: int = 1) -> Prediction
 
 def labels_of(dataset: Dataset) -> Array:
     """Return the class of each clip as its index in the dataset's classes, shape (clips,), int."""
-    return np.array([dataset.classes.index(item.label) for item in dataset.items])
+    index = {label: n for n, label in enumerate(dataset.classes)}
+    return np.array([index[item.label] for item in dataset.items])
 
 
 def check_number(dataset: Dataset, videos: Sequence[Features]) -> None:

@@ -85,9 +85,9 @@ class Evaluation:
     def confusion(self, channel: str = COMBINED) -> NDArray[np.int64]:
         """Return how many clips of each class (row) were taken for each (column), all splits added up."""
         classes = len(self.dataset.classes)
-        counts = np.zeros((classes, classes), np.int64)
+        counts, labels = np.zeros((classes, classes), np.int64), self.labels
         for result in self.results:
-            np.add.at(counts, (self.labels[list(result.split.test)], result.scores[channel].argmax(axis=1)), 1)
+            np.add.at(counts, (labels[list(result.split.test)], result.scores[channel].argmax(axis=1)), 1)
         return counts
 
     def accuracy(self, channel: str = COMBINED) -> float:
@@ -97,7 +97,8 @@ class Evaluation:
 
     def split_accuracy(self, channel: str = COMBINED) -> Array:
         """Return the share of test clips that get their label in each split, shape (splits,)."""
-        return np.array([(result.scores[channel].argmax(axis=1) == self.labels[list(result.split.test)]).mean()
+        labels = self.labels
+        return np.array([(result.scores[channel].argmax(axis=1) == labels[list(result.split.test)]).mean()
                          for result in self.results])
 
     def class_accuracy(self, channel: str = COMBINED) -> Array:
@@ -110,9 +111,9 @@ class Evaluation:
         """Return the mean over classes and splits of the average precision of the ranked test clips."""
         from sklearn.metrics import average_precision_score
 
-        values = []
+        values, every = [], self.labels
         for result in self.results:
-            labels = self.labels[list(result.split.test)]
+            labels = every[list(result.split.test)]
             # scikit-learn refuses the infinite scores of a class that training lacks.
             scores = np.maximum(result.scores[channel], np.finfo(np.float64).min)
             values += [average_precision_score(labels == k, scores[:, k]) for k in np.unique(labels).tolist()]

@@ -238,7 +238,7 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
                 if skip:
                     end(number, "skipped")
                     continue
-                folder = Path(os.path.realpath(job.output)).parent
+                folder = _folder(job)
                 if folder not in cleared:
                     cleared.add(folder)
                     remove_leftovers(folder)
@@ -250,13 +250,18 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
             for number, meta, error, seconds in place.finished():
                 job = jobs[number]
                 if error is not None:
-                    remove_leftovers(Path(os.path.realpath(job.output)).parent)  # of a process that was killed
+                    remove_leftovers(_folder(job))  # of a process that was killed
                 if error is not None and attempts[number] <= workers.retries:
                     waiting.append(number)
                     continue
                 end(number, "done" if error is None else "failed", meta=meta, error=error, seconds=seconds,
                     processed=states.pop(number).done if number in states else 0)
     return Summary(tuple(outcomes[number] for number in range(len(jobs))))
+
+
+def _folder(job: Job) -> Path:
+    """Return the folder in which the output will really lie, and until then its temporary file."""
+    return Path(os.path.realpath(job.output)).parent
 
 
 def _size(job: Job) -> int:
@@ -330,7 +335,7 @@ class _Pool:
         self._reader.close()
         self._writer.close()
         for _, job, _ in self._running.values():
-            remove_leftovers(Path(os.path.realpath(job.output)).parent)
+            remove_leftovers(_folder(job))
 
     @property
     def free(self) -> bool:
