@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from idt.errors import FormatError, ParameterError, VideoError
 from idt.video import IMAGE_SUFFIXES
-from idt.work import VIDEO_SUFFIXES
+from idt.work import VIDEO_SUFFIXES, read_list
 
 Paths: TypeAlias = str | os.PathLike[str]
 Layout: TypeAlias = Literal["auto", "folders", "csv", "ucf101", "hmdb51", "kth", "weizmann"]
@@ -598,13 +598,7 @@ def _enter(sides: dict[str, list[str]], clip: str, k: int, number: int, side: st
 
 def _lines(file: Path) -> list[tuple[str, str]]:
     """Return the lines of a list that are not empty, each with what errors call it."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise FormatError(f"{file}: the list cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{file}: the list is not UTF-8 text ({error}).") from error
-    return [(f"{file}, line {number}", line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    return [(f"{file}, line {number}", line) for number, line in read_list(file, FormatError)]
 
 
 def _root(clips: Iterable[str], videos: Path | None, path: Path, lists: Path, usual: str) -> Path:

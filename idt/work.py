@@ -202,14 +202,18 @@ def _lines(entry: str) -> list[str]:
     """Return the lines of a list, or the entry itself when it is none."""
     if not entry.startswith("@"):
         return [entry]
-    path = Path(entry[1:])
+    return [line for _, line in read_list(Path(entry[1:]), ParameterError)]
+
+
+def read_list(path: Path, error: type[IdtError]) -> list[tuple[int, str]]:
+    """Return the lines of a text that are not empty, each with its number; `error` is raised of what is none."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise ParameterError(f"{path}: the list cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise ParameterError(f"{path}: the list is not UTF-8 text ({error}).") from error
-    return [line.strip() for line in lines if line.strip()]
+    except OSError as reason:
+        raise error(f"{path}: the list cannot be read ({reason.strerror}).") from reason
+    except UnicodeDecodeError as reason:
+        raise error(f"{path}: the list is not UTF-8 text ({reason}).") from reason
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _videos(entry: str) -> list[tuple[str, Path]]:
