@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from idt.errors import FormatError, IdtError, ParameterError, VideoError
-from idt.video import IMAGE_SUFFIXES
+from idt.video import IMAGE_SUFFIXES, identity
 
 Paths: TypeAlias = str | os.PathLike[str]
 
@@ -49,12 +49,15 @@ class Job:
         The file or folder to write.
     boxes, homographies : Path or None
         Side inputs of this video.
+    error : IdtError or None
+        Why there is nothing to be made of `source`: it fails with this.
     """
 
     source: str
     output: Path
     boxes: Path | None = None
     homographies: Path | None = None
+    error: IdtError | None = None
 
 
 def work_list(inputs: Inputs, output: Paths, *, suffix: str = ".npz", boxes: Paths | None = None,
@@ -161,6 +164,14 @@ def features_files(inputs: Inputs) -> list[str]:
             raise ParameterError(f"{file} is given twice.")
         given.add(path)
     return files
+
+
+def size_of(source: Paths) -> int:
+    """Return the bytes of a file, or of all images of a folder or glob; 0 of what cannot be read."""
+    try:
+        return int(identity(source, content=False)["size"])
+    except VideoError:
+        return 0
 
 
 def _check_folder(output: Paths, named_after: str) -> None:

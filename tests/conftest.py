@@ -29,3 +29,16 @@ def data() -> Path:
 def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make commands work in this process, which is quicker, unless --jobs asks for others."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of videos and of images (by name only), as the working folder."""
+    for name in ("v/walk/a.avi", "v/walk/b.MP4", "v/run/a.avi", "v/run/deep/c.webm", "v/run/._a.avi", "v/run/notes.txt",
+                 "v/top.mkv", "v/thumbs/1.png", "i/clip.1/f2.png", "i/clip.1/f10.png", "i/two/x.jpg", "mixed/a.avi",
+                 "mixed/a.png", "none/readme.md"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"video")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

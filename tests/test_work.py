@@ -1,0 +1,170 @@
+"""idt.work: what inputs stand for, where each result goes, and what stands for nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from idt.errors import ParameterError, VideoError
+from idt.work import features_files, size_of, sources_of, work_list
+
+
+def listed(inputs, **options):
+    """The work list as {source: output below out/}."""
+    return {job.source: job.output.relative_to("out").as_posix() for job in work_list(inputs, "out", **options)}
+
+
+def test_a_file_gives_its_full_name_plus_suffix(tree):
+    assert listed("v/walk/a.avi") == {"v/walk/a.avi": "a.avi.npz"}
+    assert listed(["v/walk/a.avi", Path("v/top.mkv")], suffix=".txt") == {"v/walk/a.avi": "a.avi.txt",
+                                                                        "v/top.mkv": "top.mkv.txt"}
+
+
+def test_a_folder_of_videos_is_walked_and_mirrored_in_order(tree):
+    assert listed("v") == {
+        "v/run/a.avi": "run/a.avi.npz", "v/run/deep/c.webm": "run/deep/c.webm.npz", "v/top.mkv": "top.mkv.npz",
+        "v/walk/a.avi": "walk/a.avi.npz", "v/walk/b.MP4": "walk/b.MP4.npz"}
+    assert list(listed("v/")) == sorted(listed("v"))
+
+
+def test_a_folder_of_images_is_one_video(tree, monkeypatch):
+    assert listed("i/clip.1") == {"i/clip.1": "clip.1.npz"}
+    assert listed("i/*") == {"i/clip.1": "clip.1.npz", "i/two": "two.npz"}
+    monkeypatch.chdir("i/two")
+    assert listed(".") == {".": "two.npz"}
+
+
+def test_a_folder_with_a_video_and_images_is_walked(tree):
+    assert listed("mixed") == {"mixed/a.avi": "a.avi.npz"}
+
+
+def test_globs(tree):
+    assert listed("v/walk/*") == {"v/walk/a.avi": "a.avi.npz", "v/walk/b.MP4": "b.MP4.npz"}
+    assert listed("v/**/deep/*.webm") == {"v/run/deep/c.webm": "c.webm.npz"}
+    assert listed("i/clip.1/f*.png") == {"i/clip.1/f*.png": "clip.1.npz"}
+
+
+def test_folders_of_images_below_a_folder_without_videos_keep_their_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("f/walk/a/1.jpg", "f/walk/a/2.jpg", "f/run/a/1.png", "f/run/notes.txt", "f/.hidden/1.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    assert listed("f") == {"f/run/a": "run/a.npz", "f/walk/a": "walk/a.npz"}
+    Path("f/clip.avi").touch()
+    assert listed("f") == {"f/clip.avi": "clip.avi.npz"}
+
+
+def test_a_name_with_brackets_is_a_file_when_it_exists(tree):
+    shutil.copy("v/top.mkv", "v[1].mkv")
+    assert listed("v[1].mkv") == {"v[1].mkv": "v[1].mkv.npz"}
+
+
+def test_a_list_has_one_input_a_line(tree):
+    Path("list.txt").write_text("v/walk/a.avi\n\n  v/run/deep  \r\ni/clip.1\n", encoding="utf-8-sig")
+    assert listed("@list.txt") == {"v/walk/a.avi": "a.avi.npz", "v/run/deep/c.webm": "c.webm.npz",
+                                   "i/clip.1": "clip.1.npz"}
+
+
+def test_what_is_found_stands_for_itself(tree):
+    found = sources_of(["v/walk", "i/clip.1"])
+    assert found == [("v/walk/a.avi", Path("a.avi")), ("v/walk/b.MP4", Path("b.MP4")), ("i/clip.1", Path("clip.1"))]
+    assert sources_of(found) == sources_of(found, features=True) == found
+    assert work_list(found, "out") == work_list(["v/walk", "i/clip.1"], "out")
+    assert listed([*found, "v/top.mkv"])["v/top.mkv"] == "top.mkv.npz"
+
+
+def test_names_that_a_shell_would_mangle(tree):
+    name = "ünï code, \"quotes\" & new\nline.avi"
+    Path(name).touch()
+    assert listed(name) == {name: f"{name}.npz"}
+
+
+def test_a_file_that_is_missing_is_left_for_the_work_to_fail_on(tree):
+    assert listed(["v/top.mkv", "nope.avi"])["nope.avi"] == "nope.avi.npz"
+
+
+@pytest.mark.parametrize(("inputs", "error", "message"), [
+    ("none", VideoError, r"^none: there is no video in this folder or below, and no folder of images\.$"),
+    ("v/*.xyz", VideoError, r"^v/\*\.xyz: nothing matches\.$"),
+    ("i/two/x.jpg", VideoError, r"^i/two/x\.jpg is a single image: give the folder that holds the images"),
+    ("i/*/*.[pj]*", VideoError, r"is a single image: give the folder"),
+    ("@nope.txt", ParameterError, r"^nope\.txt: the list cannot be read \(No such file or directory\)\.$"),
+    (["v/top.mkv", "v/top.mkv"], ParameterError, r"^v/top\.mkv is given twice\.$"),
+    (["v/top.mkv", "./v/top.mkv"], ParameterError, r"^\./v/top\.mkv is given twice\.$"),
+    (["v/walk", "v/run"], ParameterError, r"^v/walk/a\.avi and v/run/a\.avi would both be written to out/a\.avi\.npz: "
+                                          r"give the folder that holds both"),
+])
+def test_what_stands_for_no_video_or_clashes_is_an_error(tree, inputs, error, message):
+    with pytest.raises(error, match=message):
+        work_list(inputs, "out")
+
+
+def test_an_output_inside_another_is_an_error(tree):
+    shutil.copytree("i/two", "w/walk")
+    message = r"^w/walk would be written to out/walk, and v/walk/a\.avi into it: write them to different folders\.$"
+    with pytest.raises(ParameterError, match=message):
+        work_list(["w/walk", "v"], "out", suffix="")
+    assert len(work_list(["w/walk", "v"], "out")) == 6
+
+
+def test_an_empty_list_is_an_error(tree):
+    Path("empty.txt").write_text("\n  \n")
+    with pytest.raises(ParameterError, match=r"^@empty\.txt names no video\.$"):
+        work_list(["v", "@empty.txt"], "out")
+    with pytest.raises(ParameterError, match=r"^@empty\.txt names no features file\.$"):
+        features_files("@empty.txt")
+
+
+def test_a_list_that_is_no_text_is_an_error(tree):
+    Path("list.txt").write_bytes(b"v\xff\n")
+    with pytest.raises(ParameterError, match=r"^list\.txt: the list is not UTF-8 text"):
+        work_list("@list.txt", "out")
+
+
+def test_an_output_that_looks_like_a_file_is_an_error(tree):
+    with pytest.raises(ParameterError, match=r"^output is x\.npz: give a folder; .* such as clip\.avi\.npz\.$"):
+        work_list("v", "x.npz")
+    Path("y.npz").mkdir()
+    assert len(work_list("v", "y.npz")) == 5
+
+
+def test_side_inputs_of_one_video_may_be_a_file(tree):
+    (job,) = work_list("v/top.mkv", "out", boxes="b.txt", homographies="h.npz")
+    assert (job.boxes, job.homographies) == (Path("b.txt"), Path("h.npz"))
+
+
+def test_side_inputs_are_not_replaced(tree):
+    for name in ("a.avi.txt", "a.avi.npz"):
+        Path("v/walk", name).touch()
+    for options in ({"boxes": "v/walk", "suffix": ".txt"}, {"homographies": "v/walk", "suffix": ".npz"}):
+        path = f"v/walk/a.avi{options['suffix']}"
+        message = f"^{path} would be replaced by what is made of v/walk/a.avi: choose another output folder"
+        with pytest.raises(ParameterError, match=message):
+            work_list("v/walk/a.avi", "v/run/../walk", **options)
+        assert len(work_list("v/walk/a.avi", "out", **options)) == 1
+
+
+def test_side_inputs_of_many_videos_are_found_in_a_folder(tree):
+    for name in ("run/a.avi.txt", "run/a.txt", "run/deep/c.txt", "top.txt", "walk/a.txt", "walk/b.MP4.txt"):
+        path = Path("boxes", name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = {job.source: job.boxes.relative_to("boxes").as_posix() for job in work_list("v", "out", boxes="boxes")}
+    assert found == {"v/run/a.avi": "run/a.avi.txt", "v/run/deep/c.webm": "run/deep/c.txt", "v/top.mkv": "top.txt",
+                     "v/walk/a.avi": "walk/a.txt", "v/walk/b.MP4": "walk/b.MP4.txt"}
+    Path("boxes/top.txt").unlink()
+    message = r"^boxes is the folder boxes, in which top\.mkv\.txt or top\.txt is missing\.$"
+    with pytest.raises(ParameterError, match=message):
+        work_list("v", "out", boxes="boxes")
+    with pytest.raises(ParameterError, match=r"^homographies is h\.npz, which is not a folder, but there are 5 videos: "
+                                             r"give a folder with a file for each, such as run/a\.avi\.npz\.$"):
+        work_list("v", "out", homographies="h.npz")
+
+
+def test_the_size_of_a_video_is_that_of_its_images(tree):
+    for name, size in (("i/clip.1/f2.png", 3), ("i/clip.1/f10.png", 4), ("i/clip.1/.f1.png", 9), ("i/clip.1/n.txt", 9)):
+        Path(name).write_bytes(bytes(size))
+    assert [size_of(source) for source in ("i/clip.1", "i/clip.1/f?.png", Path("v/top.mkv"), "none", "x.avi")] == [
+        7, 3, 5, 0, 0]
