@@ -17,6 +17,7 @@ def extract(
     inputs: Annotated[list[str], Parameter(name="INPUT", negative=())], /, *,
     output: Output,
     text: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    encode: Annotated[Path | None, Parameter(metavar="CODEBOOK", negative=(), show_default=False)] = None,
     boxes: Annotated[Path | None, Parameter(metavar="FILE|DIR", negative=(), show_default=False)] = None,
     homographies: Annotated[Path | None, Parameter(metavar="FILE|DIR", negative=(), show_default=False)] = None,
     params: ParamsFile = None,
@@ -41,6 +42,8 @@ def extract(
         Folder of the files: walk/a.avi below a folder argument gives walk/a.avi.npz. With --text also - for stdout.
     text
         Write the rows of the original program (a.avi.txt) instead of features files; these are never skipped.
+    encode
+        Write only the vectors that a codebook, which idt fit wrote, makes of each video, as idt encode does.
     boxes
         Boxes of people, left out when camera motion is estimated: a file for one video, or a folder with a file for
         each (walk/a.avi.txt or walk/a.txt).
@@ -66,14 +69,14 @@ def extract(
             # Column 10 of a row needs the number of frames, which is known at the end: the rows wait in a file.
             require_all_descriptors(settings)
             output = Path(scratch)
-            if not text or len(sources) != 1:
+            if not text or encode is not None or len(sources) != 1:
                 raise ParameterError("output is -: only the --text rows of one video can go to stdout "
                                      f"({counted(len(sources), 'video')}).")
         workers, threads = shared(many, threads, len(sources))
         with Reporter(common, workers) as reporter:
             summary = extract_videos(sources, output, settings, boxes=boxes, homographies=homographies,
-                                     text=text and not stdout, threads=threads, workers=workers, force=force,
-                                     verify=verify, progress=reporter.progress, report=reporter.report)
+                                     text=text and not stdout, encode=encode, threads=threads, workers=workers,
+                                     force=force, verify=verify, progress=reporter.progress, report=reporter.report)
         if stdout and not summary.failed:
             write_text(Features.load(summary.outcomes[0].job.output), sys.stdout.buffer)
         elif not stdout:

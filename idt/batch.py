@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from idt.errors import FormatError, OutputError, ParameterError
-from idt.keys import check_replaceable, digest, flow_is_done, is_current, is_done
-from idt.output import prepared, replacing, writing
+from idt.keys import check_replaceable, digest, flow_is_done, is_current, is_done, vectors_are_done
+from idt.output import prepared, replacing, scratch_beside
 from idt.params import DESCRIPTORS, Params
 from idt.runner import Outcome, Progress, Summary, Workers, run
 from idt.work import Inputs, Job, encode_list, features_files, sources_of, work_list
@@ -31,11 +32,11 @@ _log = logging.getLogger("idt")
 
 def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, *,
                    boxes: Paths | None = None, homographies: Paths | None = None, text: bool = False,
-                   threads: int = 1, workers: Workers | None = None, force: bool = False,
-                   verify: bool = False,
+                   encode: Paths | None = None, threads: int = 1, workers: Workers | None = None,
+                   force: bool = False, verify: bool = False,
                    progress: Callable[[Progress], None] | None = None,
                    report: Callable[[Outcome], None] | None = None) -> Summary:
-    """Extract the features of many videos into a folder; finished ones are skipped.
+    """Extract the features of many videos into a folder, or only the vectors of these; finished ones are skipped.
 
     A video that fails is reported and passed over; it leaves no file. So does one whose output is there already and is
     of another kind, such as vectors, which is not replaced.
@@ -48,6 +49,11 @@ def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, 
     text : bool
         Write the rows of the original program (``.txt``) instead of features files. A text does not say what it was
         made with, so it is always made anew.
+    encode : path, optional
+        A codebook: write the vectors that it makes of each video instead of features, byte for byte those that
+        `encode_videos` makes of its features. These are on the disk, hidden beside the output, only while their video
+        is worked on. That they are extracted with other parameters than those that the codebook was learnt from is
+        logged as a warning.
     threads : int
         Threads inside one video.
     workers : Workers, optional
@@ -68,18 +74,33 @@ def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, 
     Raises
     ------
     ParameterError, VideoError
-        Before any work, see `work_list`; text needs all descriptors.
+        Before any work, see `work_list`; text needs all descriptors, and a codebook those that it encodes; both are
+        asked for.
+    FormatError
+        Before any work: the codebook cannot be used.
     OutputError
         The output folder cannot be made.
     """
     params = params or Params()
+    work: Callable[..., dict[str, Any]] = partial(_extract, params=params, threads=threads)
+    done: Callable[[Job], bool] = partial(is_done, params=params, verify=verify)
+    if text and encode is not None:
+        raise ParameterError(f"encode is {os.fspath(encode)}, but text is asked for, too: leave one of the two out.")
     if text:
         require_all_descriptors(params)
+        work, done = partial(_extract_text, params=params, threads=threads), lambda job: False
+    elif encode is not None:
+        from idt.vectors import check_encodes, load_codebook
+
+        codebook, sha256 = load_codebook(encode), str(digest(encode))
+        check_encodes(codebook, encode, params)
+        _warn_of_others("The videos are", params.to_dict(), codebook, encode)
+        work = partial(_extract_vectors, params=params, codebook=codebook, sha256=sha256, threads=threads)
+        done = partial(vectors_are_done, params=params, codebook=sha256, verify=verify)
     jobs = work_list(inputs, output, suffix=".txt" if text else ".npz", boxes=boxes, homographies=homographies)
 
-    return run(jobs, partial(_extract_text if text else _extract, params=params, threads=threads), output,
-               done=lambda job: not force and not text and is_done(job, params, verify=verify), prepare=_compile,
-               workers=workers, progress=progress, report=report)
+    return run(jobs, work, output, done=lambda job: not force and done(job), prepare=_compile, workers=workers,
+               progress=progress, report=report)
 
 
 def extract_jobs(jobs: Sequence[Job], output: Paths, params: Params, done: Callable[[Job], bool], *, threads: int = 1,
@@ -109,16 +130,30 @@ def _extract(job: Job, advance: Callable[..., None], *, params: Params, threads:
 
 
 def _extract_text(job: Job, advance: Callable[..., None], *, params: Params, threads: int) -> dict[str, Any]:
-    from idt.features import Features
     from idt.text import write_text
 
     # Column 10 of a row needs the number of frames, which is known at the end: the rows wait in a features file.
-    near = prepared(job.output).parent
-    with writing(job.output), tempfile.TemporaryDirectory(prefix=".idt-", dir=near) as folder:
-        whole = Job(job.source, Path(folder) / "features.npz", job.boxes, job.homographies)
-        meta = _extract(whole, advance, params=params, threads=threads)
-        write_text(Features.load(whole.output), job.output)
-    return meta
+    with _extracted(job, advance, params=params, threads=threads) as features:
+        write_text(features, job.output)
+        return features.meta
+
+
+def _extract_vectors(job: Job, advance: Callable[..., None], *, params: Params, codebook: Codebook, sha256: str,
+                     threads: int) -> dict[str, Any]:
+    check_replaceable(job.output, "vectors")
+    with _extracted(job, advance, params=params, threads=threads) as features:
+        return _write_vectors(features, job.output, codebook, sha256, threads=threads)
+
+
+@contextlib.contextmanager
+def _extracted(job: Job, advance: Callable[..., None], *, params: Params, threads: int) -> Iterator[Features]:
+    """Yield the features of a video from a file that is gone after the block."""
+    from idt.features import Features
+
+    with scratch_beside(job.output) as folder:
+        aside = dataclasses.replace(job, output=folder / "features.npz")
+        _extract(aside, advance, params=params, threads=threads)
+        yield dataclasses.replace(Features.load(aside.output), path=job.source)  # errors shall name what the user knows
 
 
 def require_all_descriptors(params: Params) -> None:
@@ -218,7 +253,7 @@ def fit_codebook(inputs: Inputs, output: Paths, params: EncodingParams | None = 
     videos = [Features.load(file) for file in files]
     told = [video for video in videos if extraction_of(video)]
     for video in told:
-        if others := other_parameters(video, extraction_of(told[0])):
+        if others := other_parameters(extraction_of(video), extraction_of(told[0])):
             _log.warning("%s was extracted with other parameters than %s (%s): such descriptors do not compare well.",
                          video.path, told[0].path, ", ".join(others))
             break
@@ -274,7 +309,7 @@ def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int
     """
     from idt.features import Features
     from idt.flow.threads import checked_count
-    from idt.vectors import Vectors, checked_window, load_codebook, made_by, other_parameters
+    from idt.vectors import Vectors, checked_window, extraction_of, load_codebook, made_by
 
     window, stride = checked_window(window, stride)
     checked_count("threads", threads)
@@ -285,10 +320,7 @@ def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int
     def done(job: Job) -> bool:
         nonlocal warned
         video = Features.load(job.source)
-        if not warned and (others := other_parameters(video, book.meta.get("extraction"))):
-            warned = True
-            _log.warning("%s was extracted with other parameters than the videos that %s was learnt from (%s): such "
-                         "vectors do not compare well.", job.source, os.fspath(codebook), ", ".join(others))
+        warned = warned or _warn_of_others(f"{job.source} was", extraction_of(video), book, codebook)
         if force:
             return False
         try:
@@ -304,16 +336,38 @@ def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int
 def _encode(job: Job, advance: Callable[..., None], *, codebook: Codebook, sha256: str, window: int | None,
             stride: int | None, threads: int) -> dict[str, Any]:
     from idt.features import Features
-    from idt.vectors import encode, made_by
 
     check_replaceable(job.output, "vectors")
     video = Features.load(job.source)
-    meta = made_by(video, sha256, window=window, stride=stride)
-    vectors = dataclasses.replace(encode(video, codebook, window=window, stride=stride, threads=threads), meta=meta)
-    vectors.save(job.output)
+    meta = _write_vectors(video, job.output, codebook, sha256, window=window, stride=stride, threads=threads)
     if len(video):
         advance(len(video), len(video))
+    return meta
+
+
+def _write_vectors(video: Features, output: Path, codebook: Codebook, sha256: str, *, window: int | None = None,
+                   stride: int | None = None, threads: int) -> dict[str, Any]:
+    """Write the vectors of a video; return their meta and how many windows there are, and are empty."""
+    from idt.vectors import encode, made_by
+
+    meta = made_by(video, sha256, window=window, stride=stride)
+    vectors = dataclasses.replace(encode(video, codebook, window=window, stride=stride, threads=threads), meta=meta)
+    vectors.save(output)
     return {**meta, "windows": len(vectors), "empty": int((vectors.count == 0).sum())}
+
+
+def _warn_of_others(which: str, extraction: dict[str, Any] | None, codebook: Codebook, path: Paths) -> bool:
+    """Log that videos are extracted in another way than those that a codebook was learnt from; tell whether it is so.
+
+    `which` begins the sentence, up to its verb.
+    """
+    from idt.vectors import other_parameters
+
+    others = other_parameters(extraction, codebook.meta.get("extraction"))
+    if others:
+        _log.warning("%s extracted with other parameters than the videos that %s was learnt from (%s): such vectors do "
+                     "not compare well.", which, os.fspath(path), ", ".join(others))
+    return bool(others)
 
 
 def predict_videos(inputs: Inputs, model: Model, *, features: Paths | None = None, threads: int = 1,

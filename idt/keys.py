@@ -40,8 +40,27 @@ def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
         meta = Features.load(job.output).meta
     except FormatError:
         return False
+    return bool(meta.get("key") == _features_key(job, meta, params, verify))
+
+
+def vectors_are_done(job: Job, params: Params, codebook: str, *, verify: bool = False) -> bool:
+    """Tell the same of the vectors of a video, whose features need not be there.
+
+    `codebook` is the SHA-256 of its file; one vector stands for the whole video.
+    """
+    from idt.vectors import Vectors, vectors_key
+
+    try:
+        meta = Vectors.load(job.output).meta
+    except FormatError:
+        return False
+    return bool(meta.get("key") == vectors_key(_features_key(job, meta, params, verify), codebook))
+
+
+def _features_key(job: Job, meta: Mapping[str, Any], params: Params, verify: bool) -> str:
+    """Return the key of the features that the job would give now; see `_content` for the meta."""
     inputs = {"homographies": digest(job.homographies), "boxes": digest(job.boxes)}
-    return bool(meta.get("key") == key(_content(job, meta, verify), params, inputs))
+    return key(_content(job, meta, verify), params, inputs)
 
 
 def is_current(job: Job, features: Features) -> bool:

@@ -25,7 +25,9 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise OutputError(f"{os.fspath(path)} cannot be written: {exc.strerror or exc}.") from exc
+        error = OutputError(f"{os.fspath(path)} cannot be written: {exc.strerror or exc}.")
+        error.errno = exc.errno
+        raise error from exc
 
 
 def prepared(path: str | os.PathLike[str]) -> Path:
@@ -107,6 +109,29 @@ def replacing_folder(path: str | os.PathLike[str], ours: Callable[[Path], bool])
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new hidden folder beside the output file `path`, whose folder is made if missing; nothing of it remains.
+
+    For what is too large for memory, and perhaps for the folder of temporary files, while an output is made.
+
+    Raises
+    ------
+    OutputError
+        One sentence with the path of the output and the reason.
+    """
+    target = prepared(path)
+    with writing(path):
+        folder, handle = _temporary_folder(target)
+        try:
+            yield folder
+        except OutputError as exc:  # of a file in the folder, which nobody has named
+            raise OutputError(str(exc).replace(f"{folder}{os.sep}", f"{os.fspath(path)}: its temporary ")) from exc
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
             os.close(handle)
 
 

@@ -250,13 +250,12 @@ def extraction_of(video: Features) -> dict[str, Any] | None:
     return params if isinstance(params, dict) and video.meta.get("origin") != "text" else None
 
 
-def other_parameters(video: Features, extraction: dict[str, Any] | None) -> list[str]:
-    """Return in words where the extraction of a video differs from a given one; nothing where either is unknown.
+def other_parameters(mine: dict[str, Any] | None, extraction: dict[str, Any] | None) -> list[str]:
+    """Return in words where one extraction differs from another; nothing where either is unknown.
 
     Which frames were processed, which descriptors were stored and in what type does not count: it leaves those that are
     stored the same.
     """
-    mine = extraction_of(video)
     return differing(mine, extraction, but=_HARMLESS) if mine and extraction else []
 
 
@@ -264,6 +263,24 @@ def differing(mine: Mapping[str, Any], other: Mapping[str, Any], *, but: Collect
     """Return in words where two dicts of parameters differ, apart from some."""
     return [f"{name} {mine.get(name)} instead of {other.get(name)}" for name in {**other, **mine}
             if name not in but and mine.get(name) != other.get(name)]
+
+
+def check_encodes(codebook: Codebook, path: Source, params: Params) -> None:
+    """Raise `ParameterError`, which names the file of a codebook, unless it encodes what `params` extract."""
+    from idt.descriptors import widths
+
+    cells = params.temporal_cells
+    made = {name: cells * width for name, width in widths(params.descriptors, params.spatial_cells).items()}
+    if "trajectory" in params.descriptors:
+        made["trajectory"] = 2 * params.length
+    for name, channel in codebook.channels.items():
+        if name not in made:
+            raise ParameterError(f"descriptors is {', '.join(params.descriptors)}, but {os.fspath(path)} encodes {name}"
+                                 ", too: extract with it, or give a codebook without it.")
+        if made[name] != channel.width:
+            raise ParameterError(f"{os.fspath(path)} was learnt from {name} of {channel.width} numbers, but there will "
+                                 f"be {made[name]}: extract with the parameters that it was learnt with (idt info "
+                                 f"{os.fspath(path)} shows them).")
 
 
 def encode(video: Features, codebook: Codebook, *, window: int | None = None, stride: int | None = None,
@@ -362,10 +379,30 @@ def made_by(video: Features, codebook: str, *, window: int | None = None, stride
 
     window, stride = checked_window(window, stride)
     features = video.meta.get("key") or digest(video.path)
-    decisive = {"codebook": codebook, "window": window, "stride": stride, "features": features, "format": FORMAT}
     return {"package": __version__, "codebook": codebook, "window": window, "stride": stride, "features": features,
             "video": video.meta.get("video"), "rows": len(video), "reason": video.meta.get("reason"),
-            "key": hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()}
+            "key": vectors_key(features, codebook, window=window, stride=stride)}
+
+
+def vectors_key(features: str | None, codebook: str, *, window: int | None = None, stride: int | None = None) -> str:
+    """Return what identifies vectors: the same key, the same numbers.
+
+    Parameters
+    ----------
+    features : str or None
+        The key of the features (`idt.keys.key`), or what stands for it, see `made_by`.
+    codebook : str
+        SHA-256 of the file of the codebook.
+    window, stride : int, optional
+        Both or none, see `checked_window`.
+
+    Returns
+    -------
+    str
+        64 hex digits.
+    """
+    decisive = {"codebook": codebook, "window": window, "stride": stride, "features": features, "format": FORMAT}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 def called(video: Features) -> str:

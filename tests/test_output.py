@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from idt.errors import OutputError
-from idt.output import remove_leftovers, replacing, replacing_folder
+from idt.output import remove_leftovers, replacing, replacing_folder, scratch_beside
 
 
 def test_file_appears_at_the_end_in_a_new_folder(tmp_path: Path) -> None:
@@ -180,6 +181,36 @@ def test_link_to_a_folder_stays(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "far") == ["out"]
     assert (tmp_path / "link").is_symlink()
     assert ours(tmp_path / "link")
+
+
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+def test_a_scratch_folder_is_gone_after_its_block(tmp_path: Path, error: type[BaseException] | None) -> None:
+    path = tmp_path / "a" / "out"
+    with pytest.raises(error) if error else contextlib.nullcontext(), scratch_beside(path) as folder:
+        assert folder.parent == path.parent
+        assert folder.name.startswith(".idt-")
+        (folder / "large").touch()
+        remove_leftovers(path.parent)  # as another run does
+        assert os.listdir(folder) == ["large"]
+        if error:
+            raise error
+    assert os.listdir(path.parent) == []
+
+
+def test_what_cannot_be_written_in_a_scratch_folder_is_told_of_the_output(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"^(.*)/out cannot be written: No space left on device\.$") as found, \
+            scratch_beside(tmp_path / "out"), open("/dev/full", "wb", buffering=0) as full:
+        full.write(b"x")
+    assert str(found.value).startswith(f"{tmp_path}/out ")
+    message = r"/out: its temporary large cannot be written: No space left on device\.$"
+    with pytest.raises(OutputError, match=message), scratch_beside(tmp_path / "out") as folder, \
+            replacing(folder / "large"), open("/dev/full", "wb", buffering=0) as full:
+        full.write(b"x")
+    (tmp_path / "file").touch()
+    message = r"/file/out cannot be written: .*/file is not a folder\.$"
+    with pytest.raises(OutputError, match=message), scratch_beside(tmp_path / "file" / "out"):
+        pytest.fail("the block must not run")
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_leftovers_are_removed_unless_somebody_holds_them(tmp_path: Path) -> None:

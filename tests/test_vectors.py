@@ -22,7 +22,16 @@ from idt.features import Features
 from idt.keys import kind_of
 from idt.params import Params
 from idt.text import write_text
-from idt.vectors import EncodingParams, Vectors, encode, learn_codebook, load_codebook, made_by, other_parameters
+from idt.vectors import (
+    EncodingParams,
+    Vectors,
+    encode,
+    extraction_of,
+    learn_codebook,
+    load_codebook,
+    made_by,
+    other_parameters,
+)
 
 SMALL = EncodingParams(channels=("trajectory", "hog"), words=3, samples=300)
 
@@ -181,15 +190,15 @@ def test_a_codebook_remembers_the_extraction_its_videos_share():
 
 def test_what_makes_features_unlike_others():
     def differing(**changes):
-        return other_parameters(video(meta={"params": Params(**changes).to_dict()}), Params().to_dict())
+        return other_parameters(extraction_of(video(meta={"params": Params(**changes).to_dict()})), Params().to_dict())
 
     assert differing() == []
     assert differing(start=3, end=30, descriptors="hog", dtype="float32") == []
     assert differing(stride=8, camera=False) == ["stride 8 instead of 5", "camera False instead of True"]
-    assert other_parameters(video(meta={}), Params().to_dict()) == []
+    assert other_parameters(extraction_of(video(meta={})), Params().to_dict()) == []
     strided = Params(stride=8).to_dict()
-    assert other_parameters(video(meta={"params": strided, "origin": "text"}), Params().to_dict()) == []
-    assert other_parameters(video(meta={"params": strided}), None) == []
+    assert other_parameters(extraction_of(video(meta={"params": strided, "origin": "text"})), Params().to_dict()) == []
+    assert other_parameters(extraction_of(video(meta={"params": strided})), None) == []
 
 
 def test_a_codebook_whose_extraction_nobody_could_repeat(codebook, tmp_path):

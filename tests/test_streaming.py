@@ -1,0 +1,242 @@
+"""Runs that keep less than the features: vectors alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from clips import write_clip
+
+import idt.batch
+from idt.batch import encode_videos, extract_videos, fit_codebook
+from idt.cli import main
+from idt.errors import FormatError, ParameterError, VideoError
+from idt.params import Params
+from idt.reports import NAME
+from idt.runner import Workers
+from idt.vectors import EncodingParams, Vectors
+from synthetic import moving_square, pan
+
+pytestmark = pytest.mark.usefixtures("one_core")
+
+QUICK = Params(length=5, camera=False)
+SMALL = EncodingParams(channels=("trajectory", "hog"), words=2, samples=200, pyramid=("1x1x1", "1x1x2"))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A folder with videos/a.avi and videos/sub/still.avi, their features of two kinds, and a codebook of the first."""
+    folder = tmp_path_factory.mktemp("streaming")
+    write_clip(folder / "videos" / "a.avi", moving_square((3.0, 1.0), frames=12).frames)
+    write_clip(folder / "videos" / "sub" / "still.avi", pan((0.0, 0.0), frames=12).frames)
+    extract_videos(folder / "videos", folder / "features", QUICK)
+    fit_codebook(folder / "features", folder / "x.codebook.npz", SMALL)
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """A new working folder in which what was made lies; out/ is free."""
+    for path in made.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(function, *arguments, **options):
+    """Return the states of the videos, in order, and the reasons of those that failed."""
+    outcomes = []
+    function(*arguments, report=outcomes.append, **options)
+    return [outcome.state for outcome in outcomes], [outcome.reason for outcome in outcomes if outcome.error]
+
+
+def vectors(output: str = "out", **options) -> list[str]:
+    states, reasons = run(extract_videos, "videos", output, options.pop("params", QUICK), encode="x.codebook.npz",
+                          **options)
+    assert not reasons
+    return states
+
+
+def files(path: str | Path) -> list[str]:
+    """All files and folders below a folder but reports, hidden ones too."""
+    return sorted(p.relative_to(path).as_posix() for p in Path(path).rglob("*") if p.suffix != ".jsonl")
+
+
+# Vectors alone
+
+
+def test_vectors_are_those_of_the_features_byte_for_byte(folder):
+    assert vectors() == ["done", "done"]
+    assert files("out") == ["a.avi.npz", "sub", "sub/still.avi.npz"]
+    encode_videos("features", "expected", "x.codebook.npz")
+    for name in ("a.avi.npz", "sub/still.avi.npz"):
+        assert Path("out", name).read_bytes() == Path("expected", name).read_bytes()
+    found = Vectors.load("out/a.avi.npz")
+    assert found.meta["rows"] > 50
+    assert found.channels["hog"].any()
+    assert Vectors.load("out/sub/still.avi.npz").meta["rows"] == 0
+    # Either finds done what the other has made.
+    assert vectors("expected") == ["skipped", "skipped"]
+    assert run(encode_videos, "features", "out", "x.codebook.npz") == (["skipped", "skipped"], [])
+
+
+def test_vectors_are_the_same_from_several_processes_and_threads(folder):
+    vectors()
+    assert vectors("again", workers=Workers(jobs=2), threads=2) == ["done", "done"]
+    for name in ("a.avi.npz", "sub/still.avi.npz"):
+        assert Path("out", name).read_bytes() == Path("again", name).read_bytes()
+
+
+def test_vectors_are_made_again_when_anything_differs(folder):
+    def times() -> list[str]:
+        return vectors(params=params, **options)
+
+    params, options = QUICK, {}
+    assert times() == ["done", "done"]
+    assert times() == ["skipped", "skipped"]
+    Path("copy").mkdir()
+    for name in ("a.avi", "sub/still.avi"):
+        copy = Path("copy", name)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(Path("videos", name).read_bytes())
+    Path("videos").unlink()
+    Path("copy").rename("videos")
+    assert times() == ["skipped", "skipped"]  # of the same content
+    options = {"verify": True}
+    assert times() == ["skipped", "skipped"]
+    stamp = os.stat("videos/a.avi")
+    content = bytearray(Path("videos/a.avi").read_bytes())
+    content[-1] ^= 1
+    Path("videos/a.avi").write_bytes(content)
+    assert times() == ["done", "skipped"]
+    content[-1] ^= 1
+    Path("videos/a.avi").write_bytes(content)
+    os.utime("videos/a.avi", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    options = {}
+    assert times() == ["done", "skipped"]
+    options = {"force": True}
+    assert times() == ["done", "done"]
+    options = {}
+    Path("out/a.avi.npz").write_bytes(Path("out/a.avi.npz").read_bytes()[:-30])
+    assert times() == ["done", "skipped"]
+    params = Params(length=5, camera=False, end=10)
+    assert times() == ["done", "done"]
+    boxes = "\n".join(f"{n}" for n in range(12))
+    for name in ("a.avi.txt", "sub/still.avi.txt"):
+        Path("boxes", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("boxes", name).write_text(boxes)
+    params, options = Params(length=5), {"boxes": "boxes"}
+    assert times() == ["done", "done"]
+    assert times() == ["skipped", "skipped"]
+    options = {}
+    assert times() == ["done", "done"]
+    Path("x.codebook.npz").unlink()
+    fit_codebook("features", "x.codebook.npz", EncodingParams(channels=("hog",), words=3, samples=200))
+    assert times() == ["done", "done"]
+    encode_videos("features/a.avi.npz", "out", "x.codebook.npz", window=5)
+    assert times() == ["done", "skipped"]
+
+
+def test_other_parameters_than_those_of_the_codebook_are_told_once(folder, caplog):
+    with caplog.at_level(logging.WARNING, "idt"):
+        vectors(params=Params(length=5, camera=False, stride=8, start=1))
+    assert [record.getMessage() for record in caplog.records] == [
+        "The videos are extracted with other parameters than the videos that x.codebook.npz was learnt from (stride 8 "
+        "instead of 5): such vectors do not compare well."]
+    caplog.clear()
+    assert vectors(params=Params(length=5, camera=False, stride=8, start=1)) == ["skipped", "skipped"]
+    vectors("again")
+    assert len(caplog.records) == 1
+
+
+def test_what_cannot_be_encoded_is_refused_before_any_work(folder):
+    for options, params, message in (
+            ({"text": True}, QUICK, r"^encode is x\.codebook\.npz, but text is asked for, too: leave one of the two"),
+            ({}, Params(length=5, descriptors=("trajectory", "mbhx")),
+             r"^descriptors is trajectory, mbhx, but x\.codebook\.npz encodes hog, too: extract with it, or give"),
+            ({}, Params(length=6), r"^x\.codebook\.npz was learnt from trajectory of 10 numbers, but there will be 12: "
+                                   r"extract with the parameters that it was learnt with \(idt info x\.codebook\.npz"),
+            ({}, Params(length=5, spatial_cells=3), r"was learnt from hog of 96 numbers, but there will be 216: ")):
+        with pytest.raises(ParameterError, match=message):
+            extract_videos("videos", "out", params, encode="x.codebook.npz", **options)
+    with pytest.raises(FormatError, match=r"^features/a\.avi\.npz: not a codebook but features; give a file that"):
+        extract_videos("videos", "out", QUICK, encode="features/a.avi.npz")
+    assert not Path("out").exists()
+    assert vectors(params=Params(length=5, camera=False, descriptors=("trajectory", "hog"))) == ["done", "done"]
+
+
+def test_vectors_replace_nothing_but_vectors(folder):
+    extract_videos("videos/a.avi", "out", QUICK)
+    before = Path("out/a.avi.npz").read_bytes()
+    assert run(extract_videos, "videos/a.avi", "out", QUICK, encode="x.codebook.npz", force=True) == (["failed"], [
+        "out/a.avi.npz holds features, which vectors must not replace: choose another output folder."])
+    assert Path("out/a.avi.npz").read_bytes() == before
+    assert files("out") == ["a.avi.npz"]
+
+
+def test_nothing_remains_of_the_features_of_a_video_that_fails(folder, monkeypatch):
+    seen = []
+
+    def fail(video, output, *arguments, **options):
+        seen.extend(os.listdir("out"))
+        assert len(video) > 50
+        raise VideoError(f"{video.path}: no.")
+
+    monkeypatch.setattr(idt.batch, "_write_vectors", fail)
+    assert run(extract_videos, "videos/a.avi", "out", QUICK, encode="x.codebook.npz") == (
+        ["failed"], ["videos/a.avi: no."])
+    assert [name for name in seen if re.fullmatch(r"\.idt-[0-9a-f]{16}\.tmp", name)]
+    assert files("out") == []
+
+
+@pytest.mark.parametrize("kept", [{"encode": "x.codebook.npz"}, {"text": True}], ids=["vectors", "text"])
+def test_what_a_killed_run_leaves_is_removed_by_the_next(folder, kept):
+    code = f"""
+import time, idt.batch
+from idt.params import Params
+from synthetic import pan
+
+real = idt.batch._extract
+def extract(job, *arguments, **options):
+    real(job, *arguments, **options)
+    print("made", flush=True)
+    time.sleep(100)
+idt.batch._extract = extract
+idt.batch.extract_videos("videos/a.avi", "out", Params(length=5, camera=False), **{kept!r})
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=folder,
+                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}) as child:
+        assert child.stdout.readline() == b"made\n"
+        left = [name for name in files("out") if name.endswith("features.npz")]
+        assert len(left) == 1
+        extract_videos("videos/sub", "out", QUICK, **kept)  # a run beside it leaves its folder alone
+        assert left[0] in files("out")
+        child.send_signal(signal.SIGKILL)
+    name = "a.avi.txt" if "text" in kept else "a.avi.npz"
+    assert run(extract_videos, "videos/a.avi", "out", QUICK, **kept) == (["done"], [])
+    assert files("out") == sorted([name, name.replace("a.", "still.")])
+
+
+def test_the_command_encodes(folder, capsys):
+    arguments = ["extract", "videos", "-o", "out", "--encode", "x.codebook.npz", "--length", "5", "--no-camera"]
+    assert main(arguments) == 0
+    err = capsys.readouterr().err
+    assert re.search(r"^videos/a\.avi: [0-9]+ trajectories, 12 frames in ", err, re.M)
+    assert re.search(r"^videos/sub/still\.avi: 0 trajectories \(still: .*\), 12 frames in ", err, re.M)
+    assert main(arguments) == 0
+    assert "2 skipped" in capsys.readouterr().err
+    lines = [json.loads(line) for line in Path("out", NAME).read_text().splitlines()]
+    (line,) = [line for line in lines if line.get("video") == "videos/a.avi"]
+    assert (line["rows"], line["frames"]) == (Vectors.load("out/a.avi.npz").meta["rows"], 12)
+    assert line["bytes"] == Path("out/a.avi.npz").stat().st_size
+    for more in (["--text"], ["--text", "-o", "-"], ["-o", "-"]):
+        assert main(["extract", "videos/a.avi", "-o", "new", "--encode", "x.codebook.npz", *more]) == 2
+        assert re.fullmatch(r"idt: .*\n", capsys.readouterr().err)
+    assert not Path("new").exists()
