@@ -37,7 +37,7 @@ def extract(
     ----------
     inputs
         Video files; folders (one that directly holds images is one video, any other is searched for videos); "globs";
-        @list.txt, a file with one of these a line.
+        a CSV with a column path; @list.txt, a file with one of these a line.
     output
         Folder of the files: walk/a.avi below a folder argument gives walk/a.avi.npz. With --text also - for stdout.
     text

@@ -49,7 +49,7 @@ def flow(
     ----------
     inputs
         Video files; folders (one that directly holds images is one video, any other is searched for videos); "globs";
-        @list.txt, a file with one of these a line.
+        a CSV with a column path; @list.txt, a file with one of these a line.
     output
         Folder of the results: walk/a.avi below a folder argument gives the folder walk/a.avi/, or walk/a.avi.npz.
     device

@@ -44,7 +44,7 @@ def predict(
         File that idt train wrote.
     inputs
         Video files; folders (one that directly holds images is one video, any other is searched for videos); "globs";
-        @list.txt, a file with one of these a line.
+        a CSV with a column path; @list.txt, a file with one of these a line.
     top
         Labels that are shown of each video.
     as_json

@@ -21,7 +21,7 @@ from idt.keys import is_current
 from idt.params import Descriptor, Params
 from idt.runner import Outcome, Progress, Workers
 from idt.vectors import duration
-from idt.work import Job
+from idt.work import Job, path_below
 
 Paths: TypeAlias = str | os.PathLike[str]
 
@@ -132,11 +132,10 @@ def features_paths(dataset: Dataset, folder: Paths) -> list[Path]:
         The features of two videos would be in one file.
     """
     videos = [Path(os.path.abspath(item.path)) for item in dataset.items]
-    above = [os.path.abspath(path) for path in (dataset.folder or dataset.root, dataset.root)]
+    above = [dataset.folder or dataset.root, dataset.root]
 
     def below(folders: list[str]) -> list[Path]:
-        return [Path(folder, f"{video.relative_to(next(filter(video.is_relative_to, folders), video.anchor))}.npz")
-                for video in videos]
+        return [Path(folder, f"{path_below(video, folders)}.npz") for video in videos]
 
     paths = max(below(above), below(above[::-1]), key=lambda paths: sum(path.exists() for path in set(paths)))
     owners: dict[Path, Path] = {}

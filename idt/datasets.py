@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import re
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from idt.errors import FormatError, ParameterError, VideoError
 from idt.video import IMAGE_SUFFIXES
-from idt.work import VIDEO_SUFFIXES, read_list
+from idt.work import VIDEO_SUFFIXES, read_csv, read_list
 
 Paths: TypeAlias = str | os.PathLike[str]
 Layout: TypeAlias = Literal["auto", "folders", "csv", "ucf101", "hmdb51", "kth", "weizmann"]
@@ -463,32 +462,11 @@ def _read_names(path: Path, parse: Callable[[Path], Item | None], example: str, 
 
 def _read_csv(path: Path, videos: Path | None) -> _Listing:
     file = path / _CSV if path.is_dir() else path
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.reader(stream, skipinitialspace=True, strict=True)
-            rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
-    except OSError as error:
-        raise FormatError(f"{file}: the list cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{file}: the list is not UTF-8 text ({error}).") from error
-    except csv.Error as error:
-        raise FormatError(f"{file}, line {reader.line_num}: not CSV ({error}).") from error
-    rows = [(line, row) for line, row in rows if any(row)]
-    header = [name.lower() for name in rows[0][1]] if rows else []
-    missing = [name for name in _COLUMNS[:2] if name not in header]
-    if missing:
-        raise FormatError(f"{file}: the first line names no column {' and no column '.join(missing)}: it must be "
-                          "path,label and may also name group, split, start, end, separated by commas.")
-    if len(set(header)) < len(header):
-        raise FormatError(f"{file}: the first line names a column twice: {','.join(header)}.")
+    header, rows = read_csv(file, _COLUMNS[:2], FormatError, "it must be path,label and may also name group, split, "
+                                                             "start, end, separated by commas")
     unknown = [name for name in header if name not in _COLUMNS]
     notes = (f"{file}: unknown columns are passed over: {', '.join(unknown)}.",) if unknown else ()
-    items = []
-    for line, row in rows[1:]:
-        if len(row) != len(header):
-            raise FormatError(f"{file}, line {line}: {len(row)} fields, but the first line names "
-                              f"{len(header)} columns.")
-        items.append(_csv_item(dict(zip(header, row, strict=True)), f"{file}, line {line}"))
+    items = [_csv_item(row, f"{file}, line {line}") for line, row in rows]
     split = any(item.split[0] for item in items)
     return _Listing(items, videos or file.parent, official=("split",) if split else (), notes=notes)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import glob
+import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -69,11 +71,12 @@ def work_list(inputs: Inputs, output: Paths, *, suffix: str = ".npz", boxes: Pat
     inputs : path, or iterable of paths and `Found`
         Each a video file; a folder that directly holds images and no video, which is one video; any other folder, which
         is searched for video files, at any depth, or if there are none for folders of images; a glob of these, or of
-        the images of one video; or ``@list.txt``, a file with one of these a line. A file that does not exist is left
-        for the work to fail on.
+        the images of one video; a CSV (``.csv``) with a column ``path``, as `idt.datasets` reads it; or ``@list.txt``,
+        a file with one of these a line. A file that does not exist is left for the work to fail on.
     output : path
-        The folder of the outputs. A video found in a folder keeps its path below that folder, any other its name; the
-        full name is followed by `suffix`: ``walk/a.avi`` gives ``walk/a.avi.npz``.
+        The folder of the outputs. A video found in a folder keeps its path below that folder, one that a CSV names that
+        below the folder of the CSV (or its whole path, if it lies elsewhere), any other its name; the full name is
+        followed by `suffix`: ``walk/a.avi`` gives ``walk/a.avi.npz``.
     suffix : str
     boxes : path, optional
         Box file of the one video, or a folder that has one for each: ``walk/a.avi.txt`` or else ``walk/a.txt``.
@@ -218,13 +221,62 @@ def _lines(entry: str) -> list[str]:
 
 def read_list(path: Path, error: type[IdtError]) -> list[tuple[int, str]]:
     """Return the lines of a text that are not empty, each with its number; `error` is raised of what is none."""
+    lines = _text(path, None, error).split("\n")
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def read_csv(path: Path, required: Sequence[str], error: type[IdtError], hint: str
+             ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the names of the columns of a CSV, in lower case, and its rows that are not empty, each with its line.
+
+    `error` is raised of what is no CSV, or has none of a `required` column, of which `hint` says more.
+    """
+    reader = csv.reader(io.StringIO(_text(path, "", error), newline=""), skipinitialspace=True, strict=True)
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        rows = [(reader.line_num, [field.strip() for field in row]) for row in reader]
+    except csv.Error as reason:
+        raise error(f"{path}, line {reader.line_num}: not CSV ({reason}).") from reason
+    rows = [(line, row) for line, row in rows if any(row)]
+    header = [name.lower() for name in rows[0][1]] if rows else []
+    if missing := [name for name in required if name not in header]:
+        raise error(f"{path}: the first line names no column {' and no column '.join(missing)}: {hint}.")
+    if len(set(header)) < len(header):
+        raise error(f"{path}: the first line names a column twice: {','.join(header)}.")
+    for line, row in rows[1:]:
+        if len(row) != len(header):
+            raise error(f"{path}, line {line}: {len(row)} fields, but the first line names {len(header)} columns.")
+    return header, [(line, dict(zip(header, row, strict=True))) for line, row in rows[1:]]
+
+
+def _text(path: Path, newline: str | None, error: type[IdtError]) -> str:
+    try:
+        with path.open(encoding="utf-8-sig", newline=newline) as file:
+            return file.read()
     except OSError as reason:
         raise error(f"{path}: the list cannot be read ({reason.strerror}).") from reason
     except UnicodeDecodeError as reason:
         raise error(f"{path}: the list is not UTF-8 text ({reason}).") from reason
-    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def path_below(video: Paths, folders: Sequence[Paths]) -> Path:
+    """Return the path of a video below the first of the folders that it lies in, or else its whole path, relative."""
+    path = Path(os.path.abspath(video))
+    return path.relative_to(next(filter(path.is_relative_to, map(os.path.abspath, folders)), path.anchor))
+
+
+def _in_csv(path: Path) -> list[tuple[str, Path]]:
+    """Return the videos that a CSV names; one that several rows name, such as segments of it, once."""
+    _, rows = read_csv(path, ["path"], ParameterError, "give a CSV whose first line names path among its columns, or a "
+                                                       "list of videos as @list.txt")
+    found: dict[str, tuple[str, Path]] = {}
+    for line, row in rows:
+        if not row["path"]:
+            raise ParameterError(f"{path}, line {line}: the path is empty.")
+        video = path.parent / row["path"]
+        found.setdefault(os.path.abspath(video), (os.fspath(video), path_below(video, [path.parent])))
+    if not found:
+        raise ParameterError(f"{path} names no video.")
+    return list(found.values())
 
 
 def _videos(entry: str) -> list[tuple[str, Path]]:
@@ -237,6 +289,8 @@ def _videos(entry: str) -> list[tuple[str, Path]]:
         if all(Path(f).suffix.lower() in IMAGE_SUFFIXES for f in found) and not glob.has_magic(os.fspath(path.parent)):
             return [(entry, Path(path.resolve().parent.name))]
         return [video for f in found for video in _videos(f)]
+    if path.suffix.lower() == ".csv":
+        return _in_csv(path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise VideoError(f"{entry} is a single image: give the folder that holds the images of a video.")
     return [(entry, Path(path.name))]

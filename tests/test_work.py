@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from idt.dataset_features import features_paths
+from idt.datasets import read_dataset
 from idt.errors import ParameterError, VideoError
 from idt.work import features_files, size_of, sources_of, work_list
 
@@ -65,6 +67,44 @@ def test_a_list_has_one_input_a_line(tree):
     Path("list.txt").write_text("v/walk/a.avi\n\n  v/run/deep  \r\ni/clip.1\n", encoding="utf-8-sig")
     assert listed("@list.txt") == {"v/walk/a.avi": "a.avi.npz", "v/run/deep/c.webm": "c.webm.npz",
                                    "i/clip.1": "clip.1.npz"}
+
+
+def test_a_csv_names_videos_as_a_dataset_does(tree):
+    Path("v/set.CSV").write_text("label,Path,start,mine\n"
+                                 "walk,walk/a.avi,,\n\n"
+                                 "walk, ./walk/a.avi ,2.5,\n"
+                                 'run,"run/deep/../../walk/b.MP4",,x\n'
+                                 "run,../i/clip.1,,\n"
+                                 f"run,{tree}/v/run/nope [1].avi,,\n", encoding="utf-8-sig")
+    place = Path(tree).relative_to("/")
+    expected = {"v/walk/a.avi": "walk/a.avi.npz", "v/run/deep/../../walk/b.MP4": "walk/b.MP4.npz",
+                "v/../i/clip.1": f"{place}/i/clip.1.npz", f"{tree}/v/run/nope [1].avi": "run/nope [1].avi.npz"}
+    assert listed("v/set.CSV") == listed("v/*.CSV") == expected
+    assert [*listed(tree / "v/set.CSV").values()] == [*expected.values()]
+    Path("list.txt").write_text("v/top.mkv\nv/set.CSV\n")
+    assert listed("@list.txt") == {"v/top.mkv": "top.mkv.npz", **expected}
+
+    Path("v/run/nope [1].avi").touch()
+    dataset = read_dataset("v/set.CSV")
+    assert {job.output for job in work_list("v/set.CSV", "out")} == set(features_paths(dataset, "out"))
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"", r"^x\.csv: the first line names no column path: give a CSV whose first line names path among its columns"),
+    (b"v/top.mkv\nv/walk/a.avi\n", r"^x\.csv: the first line names no column path: .*, or a list of videos as @list"),
+    (b"path,label\n\n", r"^x\.csv names no video\.$"),
+    (b"path,label\nv/top.mkv,a\n,b\n", r"^x\.csv, line 3: the path is empty\.$"),
+    (b"path,label\nv/top.mkv\n", r"^x\.csv, line 2: 1 fields, but the first line names 2 columns\.$"),
+    (b"path,path\na,b\n", r"^x\.csv: the first line names a column twice: path,path\.$"),
+    (b'path\n"v/top.mkv\n', r"^x\.csv, line 2: not CSV \(unexpected end of data\)\.$"),
+    (b"path\nv/\xff.avi\n", r"^x\.csv: the list is not UTF-8 text \("),
+    (None, r"^x\.csv: the list cannot be read \(No such file or directory\)\.$"),
+])
+def test_a_csv_that_cannot_be_used_is_an_error(tree, content, message):
+    if content is not None:
+        Path("x.csv").write_bytes(content)
+    with pytest.raises(ParameterError, match=message):
+        work_list(["v", "x.csv"], "out")
 
 
 def test_what_is_found_stands_for_itself(tree):
