@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from idt.cli.options import Common, Given, Many, Output, ParamsFile, Threads, params_of, shared
+from idt.cli.progress import Reporter, counted
 from idt.errors import ParameterError
 
 
@@ -17,6 +18,7 @@ def extract(
     inputs: Annotated[list[str], Parameter(name="INPUT", negative=())], /, *,
     output: Output,
     text: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    keep: Annotated[int | None, Parameter(metavar="N", negative=(), show_default=False)] = None,
     encode: Annotated[Path | None, Parameter(metavar="CODEBOOK", negative=(), show_default=False)] = None,
     boxes: Annotated[Path | None, Parameter(metavar="FILE|DIR", negative=(), show_default=False)] = None,
     homographies: Annotated[Path | None, Parameter(metavar="FILE|DIR", negative=(), show_default=False)] = None,
@@ -42,6 +44,8 @@ def extract(
         Folder of the files: walk/a.avi below a folder argument gives walk/a.avi.npz. With --text also - for stdout.
     text
         Write the rows of the original program (a.avi.txt) instead of features files; these are never skipped.
+    keep
+        Write only a sample of N trajectories of each video, or all where there are no more: for idt fit.
     encode
         Write only the vectors that a codebook, which idt fit wrote, makes of each video, as idt encode does.
     boxes
@@ -56,10 +60,9 @@ def extract(
         Take a video for unchanged only when its content is, not by size and time stamp.
     """
     from idt.batch import extract_videos, require_all_descriptors
-    from idt.cli.progress import Reporter, counted
     from idt.features import Features
     from idt.text import write_text
-    from idt.work import sources_of
+    from idt.work import sources_of, work_list
 
     settings = params_of(given, params)
     with tempfile.TemporaryDirectory() as scratch:
@@ -69,16 +72,27 @@ def extract(
             # Column 10 of a row needs the number of frames, which is known at the end: the rows wait in a file.
             require_all_descriptors(settings)
             output = Path(scratch)
-            if not text or encode is not None or len(sources) != 1:
+            if not text or encode is not None or keep is not None or len(sources) != 1:
                 raise ParameterError("output is -: only the --text rows of one video can go to stdout "
                                      f"({counted(len(sources), 'video')}).")
         workers, threads = shared(many, threads, len(sources))
-        with Reporter(common, workers) as reporter:
+        with _Reporter(common, workers) as reporter:
             summary = extract_videos(sources, output, settings, boxes=boxes, homographies=homographies,
-                                     text=text and not stdout, encode=encode, threads=threads, workers=workers,
-                                     force=force, verify=verify, progress=reporter.progress, report=reporter.report)
+                                     text=text and not stdout, encode=encode, keep=keep, threads=threads,
+                                     workers=workers, force=force, verify=verify, progress=reporter.progress,
+                                     report=reporter.report)
         if stdout and not summary.failed:
-            write_text(Features.load(summary.outcomes[0].job.output), sys.stdout.buffer)
+            write_text(Features.load(work_list(sources, output)[0].output), sys.stdout.buffer)
         elif not stdout:
             reporter.summary(summary, output)
     return 1 if summary.failed else 0
+
+
+class _Reporter(Reporter):
+    def result(self, meta: dict[str, Any], done: int) -> str:
+        note = meta["reason"]
+        if "kept" in meta and meta["rows"] < meta["kept"]["of"]:
+            note = f"of {meta['kept']['of']}"
+        elif "windows" in meta and not meta["rows"]:
+            note = f"{note}; zero vectors"
+        return super().result({**meta, "reason": note}, done)

@@ -265,6 +265,9 @@ def _features(path: Path, features: Features) -> Lines:
     if span and span["frames"]:
         lines.append(("processed", f"frames {span['first']} to {span['last']}"))
     lines.append(("trajectories", f"{len(features)}{': ' + meta['reason'] if meta.get('reason') else ''}"))
+    if meta.get("kept"):
+        lines.append(("sample", f"of {counted(meta['kept']['of'], 'trajectory', 'trajectories')}, --keep "
+                                f"{meta['kept']['rows']}"))
     if meta.get("package"):
         lines.append(("made by", f"densetraj {meta['package']}, algorithm {meta['algorithm']}"))
     if meta.get("origin") == "text":

@@ -12,8 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from idt.errors import FormatError, OutputError, ParameterError
-from idt.keys import check_replaceable, digest, flow_is_done, is_current, is_done, vectors_are_done
+from idt.keys import (
+    check_replaceable,
+    digest,
+    flow_is_done,
+    is_current,
+    is_done,
+    key,
+    vectors_are_done,
+    with_sample,
+)
 from idt.output import prepared, replacing, scratch_beside
 from idt.params import DESCRIPTORS, Params
 from idt.runner import Outcome, Progress, Summary, Workers, run
@@ -27,13 +38,15 @@ if TYPE_CHECKING:
 
 Paths: TypeAlias = str | os.PathLike[str]
 
+_BLOCK = 4096  # rows of a sample that are copied at a time
+
 _log = logging.getLogger("idt")
 
 
 def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, *,
                    boxes: Paths | None = None, homographies: Paths | None = None, text: bool = False,
-                   encode: Paths | None = None, threads: int = 1, workers: Workers | None = None,
-                   force: bool = False, verify: bool = False,
+                   encode: Paths | None = None, keep: int | None = None, threads: int = 1,
+                   workers: Workers | None = None, force: bool = False, verify: bool = False,
                    progress: Callable[[Progress], None] | None = None,
                    report: Callable[[Outcome], None] | None = None) -> Summary:
     """Extract the features of many videos into a folder, or only the vectors of these; finished ones are skipped.
@@ -54,6 +67,9 @@ def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, 
         `encode_videos` makes of its features. These are on the disk, hidden beside the output, only while their video
         is worked on. That they are extracted with other parameters than those that the codebook was learnt from is
         logged as a warning.
+    keep : int, optional
+        Write only so many rows of each video, drawn without replacement and in their order, or all where there are no
+        more: for learning codebooks, `fit_codebook`, and nothing else. The same video gives the same rows.
     threads : int
         Threads inside one video.
     workers : Workers, optional
@@ -74,18 +90,19 @@ def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, 
     Raises
     ------
     ParameterError, VideoError
-        Before any work, see `work_list`; text needs all descriptors, and a codebook those that it encodes; both are
-        asked for.
+        Before any work, see `work_list`; text needs all descriptors, and a codebook those that it encodes; two of
+        text, `encode` and `keep` are asked for; `keep` is no integer from 1.
     FormatError
         Before any work: the codebook cannot be used.
     OutputError
         The output folder cannot be made.
     """
     params = params or Params()
+    asked = [name for name, value in (("text", text or None), ("encode", encode), ("keep", keep)) if value is not None]
+    if len(asked) > 1:
+        raise ParameterError(f"{asked[0]} and {asked[1]} are given, but are different outputs: leave one of them out.")
     work: Callable[..., dict[str, Any]] = partial(_extract, params=params, threads=threads)
     done: Callable[[Job], bool] = partial(is_done, params=params, verify=verify)
-    if text and encode is not None:
-        raise ParameterError(f"encode is {os.fspath(encode)}, but text is asked for, too: leave one of the two out.")
     if text:
         require_all_descriptors(params)
         work, done = partial(_extract_text, params=params, threads=threads), lambda job: False
@@ -97,6 +114,12 @@ def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, 
         _warn_of_others("The videos are", params.to_dict(), codebook, encode)
         work = partial(_extract_vectors, params=params, codebook=codebook, sha256=sha256, threads=threads)
         done = partial(vectors_are_done, params=params, codebook=sha256, verify=verify)
+    elif keep is not None:
+        from idt.flow.threads import checked_count
+
+        keep = checked_count("keep", keep)
+        work = partial(_extract_sample, params=params, keep=keep, threads=threads)
+        done = partial(is_done, params=params, keep=keep, verify=verify)
     jobs = work_list(inputs, output, suffix=".txt" if text else ".npz", boxes=boxes, homographies=homographies)
 
     return run(jobs, work, output, done=lambda job: not force and done(job), prepare=_compile, workers=workers,
@@ -143,6 +166,24 @@ def _extract_vectors(job: Job, advance: Callable[..., None], *, params: Params, 
     check_replaceable(job.output, "vectors")
     with _extracted(job, advance, params=params, threads=threads) as features:
         return _write_vectors(features, job.output, codebook, sha256, threads=threads)
+
+
+def _extract_sample(job: Job, advance: Callable[..., None], *, params: Params, keep: int, threads: int
+                    ) -> dict[str, Any]:
+    from idt.features import FeatureWriter
+
+    check_replaceable(job.output, "features")
+    with _extracted(job, advance, params=params, threads=threads) as features, FeatureWriter(job.output) as writer:
+        video, inputs = features.meta["video"]["sha256"], with_sample(features.meta["inputs"], keep)
+        meta = {**features.meta, "inputs": inputs, "kept": {"rows": keep, "of": len(features)},
+                "key": key(video, params, inputs)}
+        writer.append(dataclasses.replace(features[:0], meta=meta))  # with the homographies
+        drawn = np.arange(len(features))
+        if keep < len(features):
+            drawn = np.sort(np.random.default_rng(int(video, 16)).choice(len(features), keep, replace=False))
+        for rows in np.array_split(drawn, range(_BLOCK, len(drawn), _BLOCK)):
+            writer.append(dataclasses.replace(features[rows], homographies=np.empty((0, 3, 3)), meta=meta))
+    return writer.meta
 
 
 @contextlib.contextmanager
@@ -413,7 +454,8 @@ def predict_videos(inputs: Inputs, model: Model, *, features: Paths | None = Non
     with tempfile.TemporaryDirectory(prefix="idt-") as scratch:
         # Files that nobody sees need no names of their own: videos of one name may lie in different folders.
         jobs = work_list(inputs, features) if features is not None else [
-            Job(source, Path(scratch, f"{number}.npz")) for number, (source, _) in enumerate(sources_of(inputs))]
+            Job(one.source, Path(scratch, f"{number}.npz"), error=one.error)
+            for number, one in enumerate(sources_of(inputs))]
         return run(jobs, work, scratch if features is None else features, prepare=_compile, workers=workers,
                    recorded=False, progress=progress, report=report)
 

@@ -20,7 +20,7 @@ from idt.features import Features
 from idt.keys import is_current
 from idt.params import Descriptor, Params
 from idt.runner import Outcome, Progress, Workers
-from idt.vectors import duration
+from idt.vectors import duration, require_whole
 from idt.work import Job, path_below
 
 Paths: TypeAlias = str | os.PathLike[str]
@@ -60,8 +60,8 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
     Raises
     ------
     ParameterError
-        Features in the folder differ in their parameters (two files and the fields are named), lack a channel, or would
-        be in one file for two videos; all before any work. A segment cannot be used, see `rows_of`.
+        Features in the folder differ in their parameters (two files and the fields are named), lack a channel, are only
+        a sample, or would be in one file for two videos; all before any work. A segment cannot be used, see `rows_of`.
     VideoError
         Videos cannot be extracted; the first are named, all others are done.
     OutputError
@@ -80,6 +80,8 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
         except FormatError:
             continue
         (current if is_current(job, features) else outdated)[path] = features
+    for features in current.values():
+        require_whole(features)
     params = _common_params(current or outdated)
     if outdated and not current and params != Params():
         _log.warning("%s holds features that are out of date (the video is another now, or the version of the method): "
@@ -105,7 +107,7 @@ def load_features(dataset: Dataset, folder: Paths) -> list[Features]:
     FormatError
         A file is missing or cannot be used; the message says how many are.
     ParameterError
-        Features of two videos would be in one file, or a segment cannot be used, see `rows_of`.
+        Features of two videos would be in one file, or are only a sample; a segment cannot be used, see `rows_of`.
     """
     paths = features_paths(dataset, folder)
     files = dict.fromkeys(paths)
@@ -115,6 +117,8 @@ def load_features(dataset: Dataset, folder: Paths) -> list[Features]:
         raise FormatError(f"{missing[0]} is missing{more}: extract the videos first, idt extract "
                           f"{dataset.folder or dataset.root} -o {os.fspath(folder)}.")
     opened = {path: Features.load(path) for path in files}
+    for features in opened.values():
+        require_whole(features)
     return [rows_of(opened[path], item) for path, item in zip(paths, dataset.items, strict=True)]
 
 

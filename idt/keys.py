@@ -28,11 +28,11 @@ ALGORITHM = 1
 """Version of the method: raised when the same video and parameters come to give other numbers."""
 
 
-def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
+def is_done(job: Job, params: Params, *, keep: int | None = None, verify: bool = False) -> bool:
     """Tell whether the output of the job exists, opens, and was made from the same inputs in the same way.
 
     The video is the same when size and time stamp are, or else when its content is; with `verify` only its content
-    counts.
+    counts. With `keep` the output is to be a sample of so many rows.
     """
     from idt.features import Features
 
@@ -40,7 +40,7 @@ def is_done(job: Job, params: Params, *, verify: bool = False) -> bool:
         meta = Features.load(job.output).meta
     except FormatError:
         return False
-    return bool(meta.get("key") == _features_key(job, meta, params, verify))
+    return bool(meta.get("key") == _features_key(job, meta, params, verify, keep))
 
 
 def vectors_are_done(job: Job, params: Params, codebook: str, *, verify: bool = False) -> bool:
@@ -57,10 +57,15 @@ def vectors_are_done(job: Job, params: Params, codebook: str, *, verify: bool = 
     return bool(meta.get("key") == vectors_key(_features_key(job, meta, params, verify), codebook))
 
 
-def _features_key(job: Job, meta: Mapping[str, Any], params: Params, verify: bool) -> str:
+def _features_key(job: Job, meta: Mapping[str, Any], params: Params, verify: bool, keep: int | None = None) -> str:
     """Return the key of the features that the job would give now; see `_content` for the meta."""
-    inputs = {"homographies": digest(job.homographies), "boxes": digest(job.boxes)}
+    inputs = with_sample({"homographies": digest(job.homographies), "boxes": digest(job.boxes)}, keep)
     return key(_content(job, meta, verify), params, inputs)
+
+
+def with_sample(inputs: Mapping[str, str | int | None], keep: int | None) -> dict[str, str | int | None]:
+    """Return the side inputs of features, and how many of their rows are kept where not all are."""
+    return dict(inputs) if keep is None else {**inputs, "keep": keep}
 
 
 def is_current(job: Job, features: Features) -> bool:
@@ -91,7 +96,7 @@ def _content(job: Job, meta: Mapping[str, Any], verify: bool) -> str:
     return str(then.get("sha256") if unchanged and not verify else identity(job.source)["sha256"])
 
 
-def key(video: str, params: Parameters, inputs: Mapping[str, str | None], *, algorithm: int | None = None,
+def key(video: str, params: Parameters, inputs: Mapping[str, str | int | None], *, algorithm: int | None = None,
         format: int | None = None) -> str:
     """Return what identifies features or the flow of a video: the same key, the same numbers.
 
@@ -101,7 +106,8 @@ def key(video: str, params: Parameters, inputs: Mapping[str, str | None], *, alg
         SHA-256 of the content of the video.
     params : Params or FlowParams
     inputs : mapping
-        SHA-256 of the content of each side input (homographies, boxes), None when there is none.
+        SHA-256 of the content of each side input (homographies, boxes), None when there is none; ``keep``, the rows of
+        a sample, only where there is one.
     algorithm, format : int
         Versions of the method and of the files; default: those of features.
 

@@ -311,8 +311,10 @@ def encode(video: Features, codebook: Codebook, *, window: int | None = None, st
     ------
     ParameterError
         The video lacks a channel, a descriptor has another length than those that were learnt from, or is NaN or
-        infinite (the row is named); an argument is not an integer from 1, or `stride` goes without `window`.
+        infinite (the row is named); its features are only a sample; an argument is not an integer from 1, or `stride`
+        goes without `window`.
     """
+    require_whole(video)
     window, stride = checked_window(window, stride)
     threads = checked_count("threads", threads)
     spans = [_span(video)]
@@ -345,6 +347,13 @@ def encode(video: Features, codebook: Codebook, *, window: int | None = None, st
     start, end = np.array(spans, np.int32).T
     count = np.array([len(video) if rows is None else len(rows) for rows in parts], np.int64)
     return Vectors(start=start, end=end, count=count, channels=channels)
+
+
+def require_whole(video: Features) -> None:
+    """Raise `ParameterError` when features are a sample of the trajectories of their video, which all encode else."""
+    if video.meta.get("kept"):
+        raise ParameterError(f"{called(video)} is a sample of the trajectories of its video, from which a codebook can "
+                             "be learnt, but which does not stand for the video: extract it without keep.")
 
 
 def checked_window(window: int | None, stride: int | None) -> tuple[int | None, int | None]:

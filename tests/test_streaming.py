@@ -1,4 +1,4 @@
-"""Runs that keep less than the features: vectors alone."""
+"""Runs that keep less than the features: vectors alone, or a sample."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from clips import write_clip
+from random_features import same
 
 import idt.batch
-from idt.batch import encode_videos, extract_videos, fit_codebook
+from idt.batch import encode_videos, extract_videos, fit_codebook, predict_videos
 from idt.cli import main
+from idt.dataset_features import features_of, load_features
+from idt.datasets import read_dataset
+from idt.encoding import LinearSVM
+from idt.encoding.model import Codebook, Model
 from idt.errors import FormatError, ParameterError, VideoError
+from idt.features import Features
 from idt.params import Params
 from idt.reports import NAME
 from idt.runner import Workers
@@ -158,7 +165,8 @@ def test_other_parameters_than_those_of_the_codebook_are_told_once(folder, caplo
 
 def test_what_cannot_be_encoded_is_refused_before_any_work(folder):
     for options, params, message in (
-            ({"text": True}, QUICK, r"^encode is x\.codebook\.npz, but text is asked for, too: leave one of the two"),
+            ({"text": True}, QUICK, r"^text and encode are given, but are different outputs: leave one of them out\.$"),
+            ({"keep": 5}, QUICK, "^encode and keep are given, but"),
             ({}, Params(length=5, descriptors=("trajectory", "mbhx")),
              r"^descriptors is trajectory, mbhx, but x\.codebook\.npz encodes hog, too: extract with it, or give"),
             ({}, Params(length=6), r"^x\.codebook\.npz was learnt from trajectory of 10 numbers, but there will be 12: "
@@ -229,14 +237,129 @@ def test_the_command_encodes(folder, capsys):
     assert main(arguments) == 0
     err = capsys.readouterr().err
     assert re.search(r"^videos/a\.avi: [0-9]+ trajectories, 12 frames in ", err, re.M)
-    assert re.search(r"^videos/sub/still\.avi: 0 trajectories \(still: .*\), 12 frames in ", err, re.M)
+    assert re.search(r"^videos/sub/still\.avi: 0 trajectories \(still: .*; zero vectors\), 12 frames in ", err, re.M)
     assert main(arguments) == 0
     assert "2 skipped" in capsys.readouterr().err
     lines = [json.loads(line) for line in Path("out", NAME).read_text().splitlines()]
     (line,) = [line for line in lines if line.get("video") == "videos/a.avi"]
     assert (line["rows"], line["frames"]) == (Vectors.load("out/a.avi.npz").meta["rows"], 12)
     assert line["bytes"] == Path("out/a.avi.npz").stat().st_size
-    for more in (["--text"], ["--text", "-o", "-"], ["-o", "-"]):
+    for more in (["--text"], ["--keep", "5"], ["--text", "-o", "-"], ["-o", "-"]):
         assert main(["extract", "videos/a.avi", "-o", "new", "--encode", "x.codebook.npz", *more]) == 2
         assert re.fullmatch(r"idt: .*\n", capsys.readouterr().err)
     assert not Path("new").exists()
+
+
+# A sample
+
+
+def kept(count: int, output: str = "out", **options) -> list[str]:
+    states, reasons = run(extract_videos, "videos", output, QUICK, keep=count, **options)
+    assert not reasons
+    return states
+
+
+def test_a_sample_is_rows_of_the_features_in_their_order(folder, monkeypatch):
+    monkeypatch.setattr(idt.batch, "_BLOCK", 16)  # so that there are several
+    assert kept(40) == ["done", "done"]
+    assert files("out") == ["a.avi.npz", "sub", "sub/still.avi.npz"]
+    whole, sample = Features.load("features/a.avi.npz"), Features.load("out/a.avi.npz")
+    assert (len(sample), sample.meta["rows"]) == (40, 40)
+    place = {row.tobytes(): n for n, row in enumerate(whole.points)}
+    assert len(place) == len(whole) > 100
+    drawn = [place[row.tobytes()] for row in sample.points]
+    assert drawn == sorted(set(drawn))
+    assert drawn[0] < len(whole) // 4
+    assert drawn[-1] > len(whole) * 3 // 4
+    same(sample, whole[drawn])
+    np.testing.assert_array_equal(sample.homographies, whole.homographies)
+    assert len(sample.homographies) == 12
+    changed = {"rows", "inputs", "kept", "key"}
+    assert {k: v for k, v in sample.meta.items() if k not in changed} == {
+        k: v for k, v in whole.meta.items() if k not in changed}
+    assert sample.meta["kept"] == {"rows": 40, "of": len(whole)}
+    assert sample.meta["inputs"] == {"homographies": None, "boxes": None, "keep": 40}
+    empty = Features.load("out/sub/still.avi.npz")
+    assert (len(empty), empty.meta["kept"], len(empty.homographies)) == (0, {"rows": 40, "of": 0}, 12)
+    assert empty.meta["reason"].startswith("still: ")
+    # The same bytes anywhere, and all rows where there are no more.
+    kept(40, "again", threads=2)
+    for name in ("a.avi.npz", "sub/still.avi.npz"):
+        assert Path("out", name).read_bytes() == Path("again", name).read_bytes()
+    for count in (len(whole), 10**6):
+        kept(count, "all")
+        same(Features.load("all/a.avi.npz"), whole[:])
+
+
+def test_videos_of_as_many_rows_keep_different_ones(folder):
+    copy = bytearray(Path("videos/a.avi").read_bytes())
+    copy[-1] ^= 1
+    Path("copy.avi").write_bytes(copy)
+    for name in ("videos/a.avi", "copy.avi"):
+        extract_videos(name, "out", QUICK, keep=40)
+    one, other = (Features.load(f"out/{name}.npz") for name in ("a.avi", "copy.avi"))
+    assert one.meta["kept"] == other.meta["kept"]
+    assert one.points.tolist() != other.points.tolist()
+
+
+def test_a_sample_is_not_taken_for_features_nor_for_another(folder):
+    assert kept(40) == ["done", "done"]
+    assert kept(40, verify=True) == ["skipped", "skipped"]
+    assert kept(41) == ["done", "done"]
+    assert run(extract_videos, "videos", "out", QUICK) == (["done", "done"], [])
+    assert len(Features.load("out/a.avi.npz")) > 100
+    assert run(extract_videos, "videos", "out", QUICK) == (["skipped", "skipped"], [])
+    assert kept(41, workers=Workers(timeout=60)) == ["done", "done"]
+    assert kept(41) == ["skipped", "skipped"]
+    assert kept(41, force=True) == ["done", "done"]
+    for count in (0, True, 2.5):
+        with pytest.raises(ParameterError, match=rf"^keep is {count}: it must be an integer from 1\.$"):
+            kept(count)
+    with pytest.raises(ParameterError, match=r"^text and keep are given, but are different outputs"):
+        kept(5, text=True)
+
+
+def test_a_codebook_is_learnt_from_samples_and_nothing_else_is_made_of_them(folder):
+    kept(40)
+    learnt = fit_codebook("out", "y.codebook.npz", EncodingParams(channels=("hog",), words=2, samples=200, pca=0.2))
+    assert learnt.meta["descriptors"] == 40
+    reason = ("{} is a sample of the trajectories of its video, from which a codebook can be learnt, but which does "
+              "not stand for the video: extract it without keep.")
+    assert run(encode_videos, "out", "vectors", "x.codebook.npz") == (["failed", "failed"], [
+        reason.format("out/a.avi.npz"), reason.format("out/sub/still.avi.npz")])
+    assert files("vectors") == []
+    Path("labels.csv").write_text("path,label\nvideos/a.avi,run\nvideos/sub/still.avi,stand\n")
+    dataset = read_dataset("labels.csv")
+    Path("set/videos").parent.mkdir()
+    Path("out").rename("set/videos")
+    for read in (features_of, load_features):
+        with pytest.raises(ParameterError, match=f"^{re.escape(reason.format('set/videos/a.avi.npz'))}$"):
+            read(dataset, "set")
+
+
+def test_samples_do_not_label_videos(folder):
+    codebook = Codebook.load("x.codebook.npz")
+    size = sum(channel.size for channel in codebook.channels.values())
+    rows = np.random.default_rng(0).normal(size=(4, size)).astype(np.float32)
+    model = Model(codebook, LinearSVM().fit(rows, np.array(["run", "walk"] * 2)), {})
+    kept(40)
+    states, reasons = run(predict_videos, "videos", model, features="out")
+    assert states == ["failed", "failed"]
+    assert reasons[0].startswith("out/a.avi.npz is a sample of the trajectories of its video, ")
+
+
+def test_the_command_keeps_a_sample(folder, capsys):
+    arguments = ["extract", "videos", "-o", "out", "--keep", "40", "--length", "5", "--no-camera"]
+    assert main(arguments) == 0
+    of = Features.load("out/a.avi.npz").meta["kept"]["of"]
+    err = capsys.readouterr().err
+    assert f"videos/a.avi: 40 trajectories (of {of}), 12 frames in " in err
+    assert "videos/sub/still.avi: 0 trajectories (still: no track" in err
+    assert main(["info", "out/a.avi.npz"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"^trajectories  40\nsample        of {of} trajectories, --keep 40\n", out, re.M)
+    assert main([*arguments, "--text"]) == 2
+    message = "idt: text and keep are given, but are different outputs: leave one of them out.\n"
+    assert capsys.readouterr().err == message
+    assert main(["extract", "videos/a.avi", "--text", "--keep", "5", "-o", "-"]) == 2
+    assert main(["extract", "videos", "-o", "out", "--keep", "0"]) == 2
