@@ -77,7 +77,7 @@ class _Reporter(Reporter):
         self._top = top
         self._lines: dict[int, str | None] = {}
         self._next = 1
-        self._width = max(len(_printable(source)) for source, _ in sources)
+        self._width = max(len(_printable(one.source)) for one in sources)
         self._label_width = max(len(_printable(label)) for label in labels)
 
     def report(self, outcome: Outcome) -> None:

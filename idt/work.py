@@ -30,10 +30,13 @@ class Found(NamedTuple):
         Video file, folder of images, glob of images or features file.
     name : Path
         Its path below a folder of outputs, without a suffix for these.
+    error : IdtError or None
+        Why the input that `source` names stands for nothing.
     """
 
     source: str
     name: Path
+    error: IdtError | None = None
 
 
 Inputs: TypeAlias = Paths | Iterable[Paths | Found]
@@ -87,21 +90,25 @@ def work_list(inputs: Inputs, output: Paths, *, suffix: str = ".npz", boxes: Pat
     Returns
     -------
     list of Job
+        An input that stands for no video (an empty folder, one that cannot be read, a glob that nothing matches) is a
+        job with an `error`.
 
     Raises
     ------
     VideoError
-        A folder or glob stands for no video.
+        No input stands for a video.
     ParameterError
         Two videos would give the same file, a list cannot be read or is empty, or a box file or a file of homographies
         is missing or would be replaced.
     """
     _check_folder(output, f"the videos, such as clip.avi{suffix}")
-    videos = sources_of(inputs)
-    jobs = _distinct([Job(source, Path(output) / f"{name}{suffix}",
-                          _side_input(boxes, "boxes", name, ".txt", len(videos)),
-                          _side_input(homographies, "homographies", name, ".npz", len(videos)))
-                      for source, name in videos])
+    found = sources_of(inputs)
+    videos = sum(one.error is None for one in found)
+    jobs = [Job(one.source, Path(output) / f"{one.name}{suffix}", error=one.error) if one.error is not None else
+            Job(one.source, Path(output) / f"{one.name}{suffix}",
+                _side_input(boxes, "boxes", one.name, ".txt", videos),
+                _side_input(homographies, "homographies", one.name, ".npz", videos)) for one in found]
+    _check_distinct(jobs)
     _check_kept(jobs, [path for job in jobs for path in (job.boxes, job.homographies) if path is not None])
     return jobs
 
@@ -112,14 +119,20 @@ def encode_list(inputs: Inputs, output: Paths) -> list[Job]:
     Features found in a folder keep their path below that folder, any others their name; ``.npz`` is added to a name
     that does not end so.
 
+    An input that stands for no file is a job with an `error`.
+
     Raises
     ------
+    FormatError
+        No input stands for a features file.
     ParameterError
-        Two files would give the same vectors, or vectors would replace the features that they are made of.
+        Two files would give the same vectors, or vectors would replace the features that they are made of; or a list
+        cannot be read or is empty.
     """
     _check_folder(output, "the features")
-    jobs = _distinct([Job(source, Path(output) / (name if name.suffix == ".npz" else f"{name}.npz"))
-                      for source, name in sources_of(inputs, features=True)])
+    jobs = [Job(source, Path(output) / (name if name.suffix == ".npz" else f"{name}.npz"), error=error)
+            for source, name, error in sources_of(inputs, features=True)]
+    _check_distinct(jobs)
     _check_kept(jobs, [job.source for job in jobs])
     return jobs
 
@@ -127,7 +140,8 @@ def encode_list(inputs: Inputs, output: Paths) -> list[Job]:
 def sources_of(inputs: Inputs, *, features: bool = False) -> list[Found]:
     """Return the videos that `inputs` stand for, see `work_list`, or the features files, see `features_files`.
 
-    What is returned can be given as inputs in turn; so a list that can be read but once (``@/dev/stdin``) is.
+    What is returned can be given as inputs in turn; so a list that can be read but once (``@/dev/stdin``) is. An input
+    that stands for nothing has its `Found.error`, unless there is nothing but such: then the first of these is raised.
     """
     entries = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     found: list[Found] = []
@@ -138,8 +152,10 @@ def sources_of(inputs: Inputs, *, features: bool = False) -> list[Found]:
         lines = _lines(os.fspath(entry))
         if not lines:
             raise ParameterError(f"{os.fspath(entry)} names no {'features file' if features else 'video'}.")
-        find = _features if features else _videos
-        found += [Found(*one) for line in lines for one in find(line)]
+        found += [one for line in lines for one in (_features if features else _videos)(line)]
+    errors = [one.error for one in found if one.error is not None]
+    if errors and len(errors) == len(found):
+        raise errors[0]
     return found
 
 
@@ -160,12 +176,15 @@ def features_files(inputs: Inputs) -> list[str]:
     ParameterError
         A file is given twice, or a list cannot be read or is empty.
     """
-    files = [source for source, _ in sources_of(inputs, features=True)]
+    files = []
     given = set()
-    for file in files:
+    for file, _, error in sources_of(inputs, features=True):
+        if error is not None:
+            raise error
         if (path := os.path.abspath(file)) in given:
             raise ParameterError(f"{file} is given twice.")
         given.add(path)
+        files.append(file)
     return files
 
 
@@ -187,13 +206,14 @@ def _check_kept(jobs: list[Job], inputs: list[Path] | list[str]) -> None:
     """Raise `ParameterError` when a job would write over an input."""
     read = {os.path.realpath(path): path for path in inputs}
     for job in jobs:
-        if (path := read.get(os.path.realpath(job.output))) is not None:
+        if job.error is None and (path := read.get(os.path.realpath(job.output))) is not None:
             raise ParameterError(f"{path} would be replaced by what is made of {job.source}: choose another output "
                                  "folder.")
 
 
-def _distinct(jobs: list[Job]) -> list[Job]:
-    """Return the jobs, none of which writes to where another does, or raise `ParameterError`."""
+def _check_distinct(jobs: list[Job]) -> None:
+    """Raise `ParameterError` when a job would write to where another does."""
+    jobs = [job for job in jobs if job.error is None]
     sources: dict[Path, str] = {}
     for job in jobs:
         source = job.source
@@ -209,7 +229,6 @@ def _distinct(jobs: list[Job]) -> list[Job]:
             if above in sources:
                 raise ParameterError(f"{sources[above]} would be written to {above}, and {job.source} into it: write "
                                      "them to different folders.")
-    return jobs
 
 
 def _lines(entry: str) -> list[str]:
@@ -264,84 +283,118 @@ def path_below(video: Paths, folders: Sequence[Paths]) -> Path:
     return path.relative_to(next(filter(path.is_relative_to, map(os.path.abspath, folders)), path.anchor))
 
 
-def _in_csv(path: Path) -> list[tuple[str, Path]]:
+def _in_csv(path: Path) -> list[Found]:
     """Return the videos that a CSV names; one that several rows name, such as segments of it, once."""
     _, rows = read_csv(path, ["path"], ParameterError, "give a CSV whose first line names path among its columns, or a "
                                                        "list of videos as @list.txt")
-    found: dict[str, tuple[str, Path]] = {}
+    found: dict[str, Found] = {}
     for line, row in rows:
         if not row["path"]:
             raise ParameterError(f"{path}, line {line}: the path is empty.")
         video = path.parent / row["path"]
-        found.setdefault(os.path.abspath(video), (os.fspath(video), path_below(video, [path.parent])))
+        found.setdefault(os.path.abspath(video), Found(os.fspath(video), path_below(video, [path.parent])))
     if not found:
         raise ParameterError(f"{path} names no video.")
     return list(found.values())
 
 
-def _videos(entry: str) -> list[tuple[str, Path]]:
-    """Return (source, path below the output folder) of the videos that a path or glob stands for."""
+def _videos(entry: str) -> list[Found]:
+    """Return the videos that a path or glob stands for."""
     path = Path(entry)
-    if path.is_dir():
-        return _in_folder(path)
-    if glob.has_magic(entry) and not path.exists():
-        found = _matching(entry, VideoError)
-        if all(Path(f).suffix.lower() in IMAGE_SUFFIXES for f in found) and not glob.has_magic(os.fspath(path.parent)):
-            return [(entry, Path(path.resolve().parent.name))]
-        return [video for f in found for video in _videos(f)]
+    if os.path.isdir(entry):
+        return _videos_in(path)
+    if glob.has_magic(entry) and not os.path.lexists(entry):
+        found, unreadable = _matching(entry, VideoError)
+        if not found:
+            return unreadable
+        # Beside videos, pictures are thumbnails and the like, as they are in a folder.
+        others = [f for f in found if Path(f).suffix.lower() not in IMAGE_SUFFIXES or os.path.isdir(f)]
+        if not others and not glob.has_magic(os.fspath(path.parent)):
+            return [Found(entry, Path(path.resolve().parent.name))]
+        return [video for f in others or found for video in _videos(f)] + unreadable
     if path.suffix.lower() == ".csv":
         return _in_csv(path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise VideoError(f"{entry} is a single image: give the folder that holds the images of a video.")
-    return [(entry, Path(path.name))]
+        return [_nothing(entry, VideoError(f"{entry} is a single image: give the folder that holds the images of a "
+                                           "video."))]
+    return [Found(entry, Path(path.name))]
 
 
-def _features(entry: str) -> list[tuple[str, Path]]:
-    """Return (source, path below the output folder) of the features files that a path or glob stands for."""
+def _features(entry: str) -> list[Found]:
+    """Return the features files that a path or glob stands for."""
     path = Path(entry)
-    if path.is_dir():
-        found = sorted(where / name for where, names in _walk(path, FormatError) for name in names
+    if os.path.isdir(entry):
+        unreadable: list[Found] = []
+        found = sorted(where / name for where, names in _walk(path, unreadable, FormatError) for name in names
                        if name.endswith(".npz") and not name.endswith((".codebook.npz", ".model.npz")))
-        if not found:
-            raise FormatError(f"{path}: there is no features file (.npz) in this folder or below.")
-        return [(os.fspath(file), file.relative_to(path)) for file in found]
-    if glob.has_magic(entry) and not path.exists():
-        return [file for f in _matching(entry, FormatError) for file in _features(f)]
-    return [(entry, Path(path.name))]
+        return _below(path, found, unreadable, FormatError(
+            f"{path}: there is no features file (.npz) in this folder or below."))
+    if glob.has_magic(entry) and not os.path.lexists(entry):
+        matches, unreadable = _matching(entry, FormatError)
+        return [file for f in matches for file in _features(f)] + unreadable
+    return [Found(entry, Path(path.name))]
 
 
-def _matching(pattern: str, error: type[IdtError]) -> list[str]:
-    """Return what a glob matches, in order."""
-    found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
-        raise error(f"{pattern}: nothing matches.")
-    return found
-
-
-def _walk(folder: Path, error: type[IdtError]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield a folder, then all below it, each with the names of its files; hidden names are left out."""
-    def failed(reason: OSError) -> None:
-        raise error(f"{reason.filename}: the folder cannot be read ({reason.strerror}).") from reason
-
-    for where, folders, names in os.walk(folder, onerror=failed):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield Path(where), [name for name in names if not name.startswith(".")]
-
-
-def _in_folder(folder: Path) -> list[tuple[str, Path]]:
+def _videos_in(folder: Path) -> list[Found]:
     videos, pictures = [], []
-    for where, names in _walk(folder, VideoError):
+    unreadable: list[Found] = []
+    for where, names in _walk(folder, unreadable, VideoError):
         suffixes = {name: Path(name).suffix.lower() for name in names}
         videos += [where / name for name, suffix in suffixes.items() if suffix in VIDEO_SUFFIXES]
         if IMAGE_SUFFIXES & set(suffixes.values()):
             pictures.append(where)
             if pictures == [folder] and not videos:
-                return [(os.fspath(folder), Path(folder.resolve().name))]
+                return [Found(os.fspath(folder), Path(folder.resolve().name))]
     # Pictures beside videos are thumbnails and the like; where there is no video at all, they are the videos.
-    found = sorted(videos or pictures)
-    if not found:
-        raise VideoError(f"{folder}: there is no video in this folder or below, and no folder of images.")
-    return [(os.fspath(video), video.relative_to(folder)) for video in found]
+    return _below(folder, sorted(videos or pictures), unreadable, VideoError(
+        f"{folder}: there is no video in this folder or below, and no folder of images."))
+
+
+def _below(folder: Path, found: list[Path], unreadable: list[Found], none: IdtError) -> list[Found]:
+    """Return what was found in a folder; `none` is the error where that is nothing at all."""
+    return [Found(os.fspath(path), path.relative_to(folder)) for path in found] + unreadable or [
+        _nothing(os.fspath(folder), none)]
+
+
+def _nothing(source: str, error: IdtError) -> Found:
+    """Return an input that stands for nothing; nothing is written to its name."""
+    return Found(source, path_below(source, []), error)
+
+
+def _matching(pattern: str, error: type[IdtError]) -> tuple[list[str], list[Found]]:
+    """Return what a glob matches, in order, and the folders that cannot be read, or that nothing matches."""
+    unreadable: list[Found] = []
+    found = sorted(set(_expanded(pattern, unreadable, error)))
+    if not found and not unreadable:
+        unreadable.append(_nothing(pattern, error(f"{pattern}: nothing matches.")))
+    return found, unreadable
+
+
+def _expanded(pattern: str, unreadable: list[Found], error: type[IdtError]) -> Iterator[str]:
+    """Yield what a glob matches. As anywhere, ``**`` passes over links to folders, which may lead in circles."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    depth = parts.index("**")
+    rest = parts[depth + 1:] or ("*",)
+    for start in glob.iglob(os.path.join(*parts[:depth])) if depth else [os.curdir]:
+        for where, _ in _walk(Path(start), unreadable, error) if os.path.isdir(start) else ():
+            yield from _expanded(os.path.join(*map(glob.escape, where.parts), *rest), unreadable, error)
+
+
+def _walk(folder: Path, unreadable: list[Found], error: type[IdtError]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield a folder, then all below it, each with the names of its files; hidden names are left out.
+
+    Links to folders are not followed. Folders that cannot be read are added to `unreadable`.
+    """
+    def failed(reason: OSError) -> None:
+        where = os.path.normpath(reason.filename)
+        unreadable.append(_nothing(where, error(f"{where}: the folder cannot be read ({reason.strerror}).")))
+
+    for where, folders, names in os.walk(folder, onerror=failed):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield Path(where), [name for name in names if not name.startswith(".")]
 
 
 def _side_input(given: Paths | None, what: str, name: Path, suffix: str, videos: int) -> Path | None:

@@ -109,7 +109,8 @@ def test_a_csv_that_cannot_be_used_is_an_error(tree, content, message):
 
 def test_what_is_found_stands_for_itself(tree):
     found = sources_of(["v/walk", "i/clip.1"])
-    assert found == [("v/walk/a.avi", Path("a.avi")), ("v/walk/b.MP4", Path("b.MP4")), ("i/clip.1", Path("clip.1"))]
+    assert found == [("v/walk/a.avi", Path("a.avi"), None), ("v/walk/b.MP4", Path("b.MP4"), None),
+                     ("i/clip.1", Path("clip.1"), None)]
     assert sources_of(found) == sources_of(found, features=True) == found
     assert work_list(found, "out") == work_list(["v/walk", "i/clip.1"], "out")
     assert listed([*found, "v/top.mkv"])["v/top.mkv"] == "top.mkv.npz"
