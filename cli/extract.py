@@ -57,7 +57,8 @@ def extract(
     force
         Also extract what is done already.
     verify
-        Take a video for unchanged only when its content is, not by size and time stamp.
+        Take a video for unchanged only when its content is, not by size and time stamp, and a file for done only when
+        its check sums are right.
     """
     from idt.batch import extract_videos, require_all_descriptors
     from idt.features import Features

@@ -59,7 +59,8 @@ def flow(
     force
         Also write what is done already.
     verify
-        Take a video for unchanged only when its content is, not by size and time stamp.
+        Take a video for unchanged only when its content is, not by size and time stamp, and its flow for done only when
+        all of it can be read.
     estimate
         Write nothing; solve a few pairs of some of the videos and print how long all will take and how large it will
         be.

@@ -17,6 +17,7 @@ import numpy as np
 from idt.errors import FormatError, OutputError, ParameterError
 from idt.keys import (
     check_replaceable,
+    check_sums,
     digest,
     flow_is_done,
     is_current,
@@ -77,7 +78,8 @@ def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, 
     force : bool
         Also extract what is done already.
     verify : bool
-        Compare contents even where size and time stamp of a video say that it is unchanged.
+        Compare contents even where size and time stamp of a video say that it is unchanged, and read outputs whole, so
+        that flipped bits are found and what has them is made again.
     progress : callable, optional
         Called with a `Progress` when a video begins and as its frames are processed.
     report : callable, optional
@@ -306,6 +308,7 @@ def fit_codebook(inputs: Inputs, output: Paths, params: EncodingParams | None = 
 
 def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int | None = None,
                   stride: int | None = None, threads: int = 1, workers: Workers | None = None, force: bool = False,
+                  verify: bool = False,
                   progress: Callable[[Progress], None] | None = None,
                   report: Callable[[Outcome], None] | None = None) -> Summary:
     """Encode many features files into a folder; finished ones are skipped.
@@ -328,6 +331,9 @@ def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int
     force : bool
         Also encode what is done already: whose vectors exist, open, and were made of the same features with the same
         codebook, window and stride.
+    verify : bool
+        Read features whole: those that are not what their check sums say fail, instead of giving other vectors or
+        being taken for what vectors were made of. Vectors are always read whole.
     progress : callable, optional
         Called with a `Progress` when a file begins and when it is done; its frames are trajectories here.
     report : callable, optional
@@ -362,6 +368,8 @@ def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int
         nonlocal warned
         video = Features.load(job.source)
         warned = warned or _warn_of_others(f"{job.source} was", extraction_of(video), book, codebook)
+        if verify and video.meta.get("origin") != "text":
+            check_sums(job.source)
         if force:
             return False
         try:

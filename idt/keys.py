@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -31,8 +33,9 @@ ALGORITHM = 1
 def is_done(job: Job, params: Params, *, keep: int | None = None, verify: bool = False) -> bool:
     """Tell whether the output of the job exists, opens, and was made from the same inputs in the same way.
 
-    The video is the same when size and time stamp are, or else when its content is; with `verify` only its content
-    counts. With `keep` the output is to be a sample of so many rows.
+    The video is the same when size and time stamp are, or else when its content is. With `verify` only its content
+    counts, and the output is read whole: it must be what its check sums say. With `keep` it is to be a sample of so
+    many rows.
     """
     from idt.features import Features
 
@@ -40,11 +43,12 @@ def is_done(job: Job, params: Params, *, keep: int | None = None, verify: bool =
         meta = Features.load(job.output).meta
     except FormatError:
         return False
-    return bool(meta.get("key") == _features_key(job, meta, params, verify, keep))
+    return bool(meta.get("key") == _features_key(job, meta, params, verify, keep)) and (
+        not verify or _is_sound(job.output))
 
 
 def vectors_are_done(job: Job, params: Params, codebook: str, *, verify: bool = False) -> bool:
-    """Tell the same of the vectors of a video, whose features need not be there.
+    """Tell the same of the vectors of a video, which are always read whole; its features need not be there.
 
     `codebook` is the SHA-256 of its file; one vector stands for the whole video.
     """
@@ -82,11 +86,50 @@ def is_current(job: Job, features: Features) -> bool:
 
 
 def flow_is_done(job: Job, params: FlowParams, *, verify: bool = False) -> bool:
-    """Tell the same of the flow of a video, of which no file may be missing; the device does not count."""
+    """Tell the same of the flow of a video, of which no file may be missing; the device does not count.
+
+    Of files that have no check sums, such as jpg, `verify` finds what cannot be read.
+    """
     from idt.video_flow import flow_key, read_meta
 
     meta = read_meta(job.output)
-    return meta is not None and bool(meta.get("key") == flow_key(_content(job, meta, verify), params))
+    if meta is None or meta.get("key") != flow_key(_content(job, meta, verify), params):
+        return False
+    return not verify or (_is_sound(job.output) if params.format == "npz" else _is_readable(job.output))
+
+
+def check_sums(path: Paths) -> None:
+    """Read an ``.npz`` file whole; raise `FormatError` when one of its arrays is not what its check sum says."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except Exception as error:  # zipfile raises nearly anything on damaged bytes
+        raise FormatError(f"{os.fspath(path)} is damaged or incomplete ({error}): make it again.") from error
+    if wrong is not None:
+        raise FormatError(f"{os.fspath(path)} is damaged: the check sum of {wrong.removesuffix('.npy')} is wrong; make "
+                          "it again.")
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        check_sums(path)
+    except FormatError:
+        return False
+    return True
+
+
+def _is_readable(path: Path) -> bool:
+    """Tell whether each array of the flow of a video can be read."""
+    from idt.flow.files import open_flows
+
+    try:
+        with open_flows(path) as flows:
+            for kind, count in flows.counts.items():
+                for number in range(count):
+                    flows.get(kind, number)
+    except FormatError:
+        return False
+    return True
 
 
 def _content(job: Job, meta: Mapping[str, Any], verify: bool) -> str:

@@ -1,4 +1,4 @@
-"""Runs that keep less than the features: vectors alone, or a sample."""
+"""Runs that keep less than the features: vectors alone, or a sample; and what is damaged and made again."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import re
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from clips import write_clip
-from random_features import same
+from random_features import random_features, same
 
 import idt.batch
-from idt.batch import encode_videos, extract_videos, fit_codebook, predict_videos
+from idt.batch import encode_videos, extract_videos, fit_codebook, flow_videos, predict_videos
 from idt.cli import main
 from idt.dataset_features import features_of, load_features
 from idt.datasets import read_dataset
@@ -28,7 +30,9 @@ from idt.features import Features
 from idt.params import Params
 from idt.reports import NAME
 from idt.runner import Workers
+from idt.text import write_text
 from idt.vectors import EncodingParams, Vectors
+from idt.video_flow import FlowParams
 from synthetic import moving_square, pan
 
 pytestmark = pytest.mark.usefixtures("one_core")
@@ -363,3 +367,98 @@ def test_the_command_keeps_a_sample(folder, capsys):
     assert capsys.readouterr().err == message
     assert main(["extract", "videos/a.avi", "--text", "--keep", "5", "-o", "-"]) == 2
     assert main(["extract", "videos", "-o", "out", "--keep", "0"]) == 2
+
+
+# Damaged outputs
+
+
+def cut(path: str) -> None:
+    """Lose the end of a file, as a power failure does."""
+    Path(path).write_bytes(Path(path).read_bytes()[:-30])
+
+
+def flip(path: str, place: float = 0.6) -> None:
+    """Change one bit in the numbers of a file."""
+    content = bytearray(Path(path).read_bytes())
+    content[int(len(content) * place)] ^= 4
+    Path(path).write_bytes(content)
+
+
+def test_damaged_features_are_found_and_made_again(folder):
+    def times(**options) -> list[str]:
+        return run(extract_videos, "videos/a.avi", "out", QUICK, **options)[0]
+
+    assert times() == ["done"]
+    sound = Path("out/a.avi.npz").read_bytes()
+    cut("out/a.avi.npz")
+    assert times() == ["done"]
+    for place in (0.3, 0.6, 0.9):
+        flip("out/a.avi.npz", place)
+        assert Path("out/a.avi.npz").read_bytes() != sound
+        assert times() == ["skipped"]  # what is looked at is right
+        assert times(verify=True) == ["done"]
+        assert Path("out/a.avi.npz").read_bytes() == sound
+    assert times(verify=True) == ["skipped"]
+
+
+def test_damaged_samples_and_vectors_are_found_and_made_again(folder):
+    kept(40)
+    flip("out/a.avi.npz")
+    assert kept(40, verify=True) == ["done", "skipped"]
+    vectors("vectors")
+    sound = Path("vectors/a.avi.npz").read_bytes()
+    for damage in (cut, flip):
+        damage("vectors/a.avi.npz")
+        assert vectors("vectors") == ["done", "skipped"]
+        assert Path("vectors/a.avi.npz").read_bytes() == sound
+        damage("vectors/a.avi.npz")
+        assert run(encode_videos, "features", "vectors", "x.codebook.npz") == (["done", "skipped"], [])
+        assert Path("vectors/a.avi.npz").read_bytes() == sound
+
+
+def test_damaged_features_are_not_encoded(folder, capsys):
+    extract_videos("videos", "f", QUICK)
+    arguments = ["encode", "f", "--codebook", "x.codebook.npz", "-o", "out", "--quiet", "--verify"]
+    assert main(arguments) == main([*arguments, "--force"]) == 0
+    with zipfile.ZipFile("f/a.avi.npz") as archive:
+        places = {info.filename: info.header_offset + 300 for info in archive.infolist()}
+    content = bytearray(Path("f/a.avi.npz").read_bytes())
+    content[places["hog.npy"]] ^= 1
+    Path("f/a.avi.npz").write_bytes(content)
+    before = Path("out/a.avi.npz").read_bytes()
+    for more in ([], ["--force"]):
+        assert main([*arguments, *more]) == 1
+        assert capsys.readouterr().err == ("idt: f/a.avi.npz is damaged: the check sum of hog is wrong; make it "
+                                           "again.\n")
+    assert Path("out/a.avi.npz").read_bytes() == before
+    write_text(random_features(60), "rows.txt")  # has none
+    fit_codebook("rows.txt", "y.codebook.npz", EncodingParams(channels=("hog",), words=2, samples=200, pca=0.2))
+    assert run(encode_videos, "rows.txt", "out", "y.codebook.npz", verify=True) == (["done"], [])
+
+
+@pytest.mark.parametrize(("format", "output", "damages"), [
+    ("npz", "out/a.npz", [cut]), ("npz", "out/a.npz", [flip]), ("h5", "out/a.h5", [cut]),
+    ("jpg", "out/a/flow_y_00002.jpg", [cut, os.unlink]), ("png", "out/a/flow_x_00001.png", [cut, os.unlink, flip]),
+    ("flo", "out/a/flow_00002.flo", [cut, os.unlink])])
+def test_damaged_flow_is_found_and_made_again(folder, format, output, damages):
+    if format == "h5":
+        pytest.importorskip("h5py")
+    params = FlowParams(method="farneback", format=format, end=3)
+
+    def times(**options) -> list[str]:
+        return run(flow_videos, "a", "out", params, **options)[0]
+
+    Path("a").mkdir()
+    for n, picture in enumerate(pan(frames=4, height=40, width=48).frames):
+        cv2.imwrite(f"a/{n}.png", picture)
+    assert times() == ["done"]
+    assert times(verify=True) == ["skipped"]
+    sound = Path(output).read_bytes()
+    for damage in damages:
+        damage(output)
+        if damage is os.unlink or (damage is cut and format in ("npz", "h5")):
+            assert times() == ["done"]
+            damage(output)
+        assert times(verify=True) == ["done"]
+        assert Path(output).read_bytes() == sound
+    assert times(verify=True) == ["skipped"]
