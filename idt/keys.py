@@ -192,14 +192,14 @@ def digest(given: Paths | NDArray[Any] | Sequence[NDArray[Any]] | None) -> str |
 
 
 def kind_of(path: Paths) -> str | None:
-    """Return the kind of a file (``.npz``) of this package, such as "codebook" or "features"; None of any other."""
+    """Return the kind of a file (``.npz``, ``.h5``) of this package, such as "codebook"; None of any other."""
     meta = _meta(path)
     kind = meta.get("kind") if isinstance(meta, dict) else None
     return kind if isinstance(kind, str) else None
 
 
 def check_replaceable(path: Paths, kind: str) -> None:
-    """Raise `OutputError` when `path` is a sound ``.npz`` file of another kind, which nobody asked to replace."""
+    """Raise `OutputError` when `path` is a sound ``.npz`` or ``.h5`` of another kind, which nobody asked to replace."""
     if _meta(path) is None or (found := kind_of(path)) == kind:
         return
     raise OutputError(f"{os.fspath(path)} holds {_CALLED.get(found, found)}, which {kind} must not replace: choose "
@@ -207,9 +207,15 @@ def check_replaceable(path: Paths, kind: str) -> None:
 
 
 def _meta(path: Paths) -> Any:
-    """Return the meta of an ``.npz`` file, False where it has none, None when the file is missing or damaged."""
+    """Return the meta of an ``.npz`` or ``.h5``, False where it has none, None when the file is missing or damaged."""
     try:
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return json.loads(str(file["meta"][()])) if "meta" in file else False
-    except Exception:  # zipfile, zlib, json and NumPy raise nearly anything on damaged bytes
+        with open(path, "rb") as opened:
+            if opened.peek(4)[:4] == b"\x89HDF":
+                import h5py
+
+                with h5py.File(opened, "r") as file:
+                    return json.loads(file.attrs["meta"]) if "meta" in file.attrs else False
+            with np.load(opened, allow_pickle=False) as file:
+                return json.loads(str(file["meta"][()])) if "meta" in file else False
+    except Exception:  # zipfile, zlib, json, NumPy and h5py raise nearly anything on damaged bytes
         return None

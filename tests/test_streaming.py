@@ -26,6 +26,7 @@ from idt.datasets import read_dataset
 from idt.encoding import LinearSVM
 from idt.encoding.model import Codebook, Model
 from idt.errors import FormatError, ParameterError, VideoError
+from idt.exporting import export
 from idt.features import Features
 from idt.params import Params
 from idt.reports import NAME
@@ -191,6 +192,27 @@ def test_vectors_replace_nothing_but_vectors(folder):
         "out/a.avi.npz holds features, which vectors must not replace: choose another output folder."])
     assert Path("out/a.avi.npz").read_bytes() == before
     assert files("out") == ["a.avi.npz"]
+
+
+def test_flow_does_not_replace_exported_features(folder):
+    h5py = pytest.importorskip("h5py")
+    params = FlowParams(method="farneback", format="h5", end=3)
+    Path("out").mkdir()
+    export("features/a.avi.npz", "out/a.avi.h5", to="h5")
+    before = Path("out/a.avi.h5").read_bytes()
+    assert run(flow_videos, "videos/a.avi", "out", params, force=True) == (["failed"], [
+        "out/a.avi.h5 holds features, which flow must not replace: choose another output folder."])
+    assert Path("out/a.avi.h5").read_bytes() == before
+    for meta, kind in ((None, "something else"), ("[1]", "something else"), ('{"kind": "model"}', "a model")):
+        with h5py.File("out/a.avi.h5", "w") as file:
+            if meta is not None:
+                file.attrs["meta"] = meta
+        assert run(flow_videos, "videos/a.avi", "out", params)[1] == [
+            f"out/a.avi.h5 holds {kind}, which flow must not replace: choose another output folder."]
+    for content in (before[:100], b"\x89HDF\r\n\x1a\n"):  # damaged
+        Path("out/a.avi.h5").write_bytes(content)
+        assert run(flow_videos, "videos/a.avi", "out", params) == (["done"], [])
+    assert run(flow_videos, "videos/a.avi", "out", params, force=True) == (["done"], [])
 
 
 def test_nothing_remains_of_the_features_of_a_video_that_fails(folder, monkeypatch):
