@@ -73,6 +73,15 @@ def gpus_of(device: str, method: str) -> tuple[int, ...]:
     return numbers
 
 
+def one_of(device: str, method: str, number: int) -> str:
+    """Return the device that the process of this number, from 0, has for itself: of several GPUs one, round robin.
+
+    Parameters and errors are those of `gpus_of`.
+    """
+    gpus = gpus_of(device, method)
+    return f"cuda:{gpus[number % len(gpus)]}" if len(gpus) > 1 else device
+
+
 def _count() -> int:
     """Return the number of usable GPUs; `DeviceError` says why there is none."""
     from idt.flow import _tvl1_cuda

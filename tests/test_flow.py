@@ -15,7 +15,7 @@ import idt.flow
 import synthetic
 from idt.errors import DeviceError, ParameterError
 from idt.flow import METHODS, compute, method_for, pairs, sequence
-from idt.flow.devices import gpus_of
+from idt.flow.devices import gpus_of, one_of
 from idt.flow.dis import DIS, DeepFlow
 from idt.flow.farneback import Farneback
 from idt.flow.pyramid import scale_factors, scale_sizes
@@ -457,6 +457,17 @@ def assert_in_order(flows, count, step=1):
 def test_device_names(device, count, expected, monkeypatch):
     FakeGPUs(monkeypatch, count)
     assert gpus_of(device, "tvl1") == expected
+
+
+@pytest.mark.parametrize(("device", "count", "expected"), [
+    ("cpu", 2, ["cpu"] * 5), ("cuda", 2, ["cuda"] * 5), ("cuda:1", 2, ["cuda:1"] * 5),
+    ("cuda:0,1", 2, ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]),
+    ("cuda:3,1,2", 4, ["cuda:3", "cuda:1", "cuda:2", "cuda:3", "cuda:1"]),
+    ("auto", 2, ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]), ("auto", 1, ["auto"] * 5),
+    ("auto", DeviceError("none"), ["auto"] * 5)])
+def test_processes_take_gpus_in_turn(device, count, expected, monkeypatch):
+    FakeGPUs(monkeypatch, count)
+    assert [one_of(device, "tvl1", number) for number in range(5)] == expected
 
 
 @pytest.mark.parametrize("device", ["", "gpu", "CPU", "cuda:", "cuda:a", "cuda:-1", "cuda:0,", "cuda:,0", "cuda:0;1",
