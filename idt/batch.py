@@ -100,6 +100,20 @@ def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, 
         The output folder cannot be made.
     """
     params = params or Params()
+    work, done = extraction(params, text=text, encode=encode, keep=keep, threads=threads, verify=verify)
+    jobs = work_list(inputs, output, suffix=".txt" if text else ".npz", boxes=boxes, homographies=homographies)
+
+    return run(jobs, work, output, done=lambda job: not force and done(job), prepare=_compile, workers=workers,
+               progress=progress, report=report)
+
+
+def extraction(params: Params, *, text: bool = False, encode: Paths | None = None, keep: int | None = None,
+               threads: int = 1, verify: bool = False
+               ) -> tuple[Callable[..., dict[str, Any]], Callable[[Job], bool]]:
+    """Return what `extract_videos` does with a video, and what tells whether that is done; its arguments and errors.
+
+    The first takes other ``params``, which those of the codebook are not held against.
+    """
     asked = [name for name, value in (("text", text or None), ("encode", encode), ("keep", keep)) if value is not None]
     if len(asked) > 1:
         raise ParameterError(f"{asked[0]} and {asked[1]} are given, but are different outputs: leave one of them out.")
@@ -122,10 +136,7 @@ def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, 
         keep = checked_count("keep", keep)
         work = partial(_extract_sample, params=params, keep=keep, threads=threads)
         done = partial(is_done, params=params, keep=keep, verify=verify)
-    jobs = work_list(inputs, output, suffix=".txt" if text else ".npz", boxes=boxes, homographies=homographies)
-
-    return run(jobs, work, output, done=lambda job: not force and done(job), prepare=_compile, workers=workers,
-               progress=progress, report=report)
+    return work, done
 
 
 def extract_jobs(jobs: Sequence[Job], output: Paths, params: Params, done: Callable[[Job], bool], *, threads: int = 1,
@@ -221,7 +232,7 @@ def flow_videos(inputs: Inputs, output: Paths, params: FlowParams | None = None,
         ``walk/a.avi.npz``.
     params : FlowParams, optional
     device, threads
-        As for `idt.video_flow.write_flow`.
+        As for `idt.video_flow.write_flow`; several processes share several GPUs out, one to each, round robin.
     workers, force, verify, progress, report
         As for `extract_videos`.
 
@@ -238,22 +249,34 @@ def flow_videos(inputs: Inputs, output: Paths, params: FlowParams | None = None,
     OutputError
         The output folder cannot be made.
     """
-    from idt.video_flow import FlowParams, check_usable, compile_kernels, flow_suffix, kernels_cached
+    from idt.video_flow import FlowParams, check_usable, flow_suffix
 
     settings = params or FlowParams()
     check_usable(settings, device)
     jobs = work_list(inputs, output, suffix=flow_suffix(settings))
 
-    return run(jobs, partial(_flow, params=settings, device=device, threads=threads), output,
+    shared = workers is not None and workers.jobs != 1
+    return run(jobs, partial(_flow, params=settings, device=device, shared=shared, threads=threads), output,
                done=lambda job: not force and flow_is_done(job, settings, verify=verify), workers=workers,
-               prepare=lambda: None if kernels_cached(settings, device) else compile_kernels(), progress=progress,
-               report=report)
+               prepare=partial(_compile_flow, settings, device), progress=progress, report=report)
 
 
-def _flow(job: Job, advance: Callable[..., None], *, params: FlowParams, device: str, threads: int) -> dict[str, Any]:
+def _compile_flow(params: FlowParams, device: str) -> None:
+    from idt.video_flow import compile_kernels, kernels_cached
+
+    if not kernels_cached(params, device):
+        compile_kernels()
+
+
+def _flow(job: Job, advance: Callable[..., None], *, params: FlowParams, device: str, shared: bool, threads: int
+          ) -> dict[str, Any]:
+    from idt.executors import rank
+    from idt.flow.devices import one_of
     from idt.video_flow import write_flow
 
     check_replaceable(job.output, "flow")
+    if shared and (number := rank()) is not None:
+        device = one_of(device, params.method, number)
     return write_flow(job.source, job.output, params, device=device, threads=threads, progress=advance)
 
 

@@ -358,7 +358,7 @@ def _below(folder: Path, found: list[Path], unreadable: list[Found], none: IdtEr
 
 def _nothing(source: str, error: IdtError) -> Found:
     """Return an input that stands for nothing; nothing is written to its name."""
-    return Found(source, path_below(source, []), error)
+    return Found(source, path_below(source, [os.curdir]), error)
 
 
 def _matching(pattern: str, error: type[IdtError]) -> tuple[list[str], list[Found]]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from clips import write_clip
 
+from idt.cli import main
 from idt.dataset_features import features_paths
 from idt.datasets import read_dataset
-from idt.errors import ParameterError, VideoError
-from idt.work import features_files, size_of, sources_of, work_list
+from idt.errors import FormatError, ParameterError, VideoError
+from idt.work import encode_list, features_files, size_of, sources_of, work_list
+from synthetic import pan
 
 
 def listed(inputs, **options):
@@ -56,6 +64,23 @@ def test_folders_of_images_below_a_folder_without_videos_keep_their_paths(tmp_pa
     assert listed("f") == {"f/run/a": "run/a.npz", "f/walk/a": "walk/a.npz"}
     Path("f/clip.avi").touch()
     assert listed("f") == {"f/clip.avi": "clip.avi.npz"}
+
+
+def test_pictures_beside_other_things_that_a_glob_matches_are_passed_over(tree):
+    Path("v/walk/poster.jpg").touch()
+    Path("v/walk/more.png").mkdir()
+    shutil.copy("i/two/x.jpg", "v/walk/more.png")
+    assert listed("v/walk/*") == {"v/walk/a.avi": "a.avi.npz", "v/walk/b.MP4": "b.MP4.npz",
+                                  "v/walk/more.png": "more.png.npz"}
+
+
+def test_links_to_folders_are_not_followed_unless_they_are_given(tree):
+    for link, to in (("v/here", "."), ("v/walk/up", ".."), ("v/run/deep/up", "../..")):
+        Path(link).symlink_to(to)
+    assert list(listed("v")) == ["v/run/a.avi", "v/run/deep/c.webm", "v/top.mkv", "v/walk/a.avi", "v/walk/b.MP4"]
+    assert listed("v/**/walk/*.avi") == listed("v/walk/**/*.avi") == {"v/walk/a.avi": "a.avi.npz"}
+    assert listed("**/deep/**/*.webm") == listed("v/[rt]*/**/c.*") == {"v/run/deep/c.webm": "c.webm.npz"}
+    assert listed("v/walk/up") == {f"v/walk/up/{name.removesuffix('.npz')}": name for name in listed("v").values()}
 
 
 def test_a_name_with_brackets_is_a_file_when_it_exists(tree):
@@ -209,3 +234,144 @@ def test_the_size_of_a_video_is_that_of_its_images(tree):
         Path(name).write_bytes(bytes(size))
     assert [size_of(source) for source in ("i/clip.1", "i/clip.1/f?.png", Path("v/top.mkv"), "none", "x.avi")] == [
         7, 3, 5, 0, 0]
+
+
+# ---- the run goes on where it can -----------------------------------------------------------------------------------
+
+def test_what_stands_for_nothing_is_a_job_that_fails(tree):
+    Path("boxes").mkdir()
+    for name in ("a.txt", "b.txt"):
+        Path("boxes", name).touch()
+    jobs = work_list(["none", "v/walk", "v/*.xyz", f"{tree}/i/two/x.jpg", "none"], "out", boxes="boxes")
+    assert [(job.source, job.boxes) for job in jobs if job.error is None] == [
+        ("v/walk/a.avi", Path("boxes/a.txt")), ("v/walk/b.MP4", Path("boxes/b.txt"))]
+    empty = "none: there is no video in this folder or below, and no folder of images."
+    image = f"{tree}/i/two/x.jpg"
+    assert [(job.source, job.output.as_posix(), type(job.error), str(job.error)) for job in jobs if job.error] == [
+        ("none", "out/none.npz", VideoError, empty),
+        ("v/*.xyz", "out/v/*.xyz.npz", VideoError, "v/*.xyz: nothing matches."),
+        (image, "out/i/two/x.jpg.npz", VideoError, f"{image} is a single image: give the folder that holds the images "
+                                                   "of a video."),
+        ("none", "out/none.npz", VideoError, empty)]
+    assert work_list(["v/top.mkv", "none"], "out", boxes="boxes/a.txt")[0].boxes == Path("boxes/a.txt")
+    with pytest.raises(VideoError, match=r"^v/\*\.xyz: nothing matches\.$"):
+        work_list(["v/*.xyz", "none"], "out")
+
+
+def test_features_that_inputs_do_not_stand_for(tree):
+    Path("f").mkdir()
+    Path("f/a.npz").touch()
+    good, *bad = encode_list(["f", "none", "*.npz"], "out")
+    assert (good.source, good.error) == ("f/a.npz", None)
+    assert [(type(job.error), str(job.error)) for job in bad] == [
+        (FormatError, "none: there is no features file (.npz) in this folder or below."),
+        (FormatError, "*.npz: nothing matches.")]
+    with pytest.raises(FormatError, match=r"^none: there is no features file"):
+        encode_list("none", "out")
+    with pytest.raises(FormatError, match=r"^\*\.npz: nothing matches\.$"):
+        features_files(["f", "*.npz"])
+
+
+@pytest.fixture
+def clip(tmp_path, monkeypatch, one_core):
+    """A video of two frames, which give no trajectories, v/a.avi in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    return write_clip(Path("v/a.avi"), pan(frames=2, height=40, width=48).frames)
+
+
+def extracted(capsys, *arguments):
+    """Extract into out/; return the exit code, why what failed did as the report has it, and the files."""
+    code = main(["extract", "-o", "out", *arguments])
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("idt: ") and
+            "compiling the kernels" not in line]
+    report = [json.loads(line) for line in Path("out/report.jsonl").read_text().splitlines()]
+    failed = {line["video"]: line["reason"] for line in report if line.get("status") == "failed"}
+    assert told == [f"idt: {reason}" for reason in failed.values()]
+    assert report[-1]["failed"] == len(failed)
+    return code, failed, sorted(path.name for path in Path("out").rglob("*.npz"))
+
+
+def test_entries_that_are_missing_fail_alone(clip, capsys):
+    Path("none").mkdir()
+    Path("list.txt").write_text("gone.avi\nnone\nv/a.avi\nv/a.avi/b.avi\nx/*.avi\n")
+    Path("some.csv").write_text("path\nv/b.avi\n")
+    assert extracted(capsys, "@list.txt", "some.csv") == (1, {
+        "none": "none: there is no video in this folder or below, and no folder of images.",
+        "x/*.avi": "x/*.avi: nothing matches.", "gone.avi": "gone.avi: there is no such file or folder.",
+        "v/a.avi/b.avi": "v/a.avi/b.avi: there is no such file or folder.",
+        "v/b.avi": "v/b.avi: there is no such file or folder."}, ["a.avi.npz"])
+
+
+def test_nothing_but_what_stands_for_nothing_is_an_error_before_any_work(clip, capsys):
+    Path("none").mkdir()
+    for command in ("extract", "flow"):
+        assert main([command, "none", "x/*", "-o", "out"]) == 1
+        assert capsys.readouterr() == ("", "idt: none: there is no video in this folder or below, and no folder of "
+                                           "images.\n")
+    assert not Path("out").exists()
+
+
+def test_links(clip, capsys):
+    for link, to in (("v/b.avi", "a.avi"), ("v/c.avi", "../v/a.avi"), ("v/self.avi", "self.avi"), ("v/gone.avi", "x"),
+                     ("v/loop", "."), ("v/up", "..")):
+        Path(link).symlink_to(to)
+    found = (1, {f"v/{name}.avi": f"v/{name}.avi: there is no such file or folder." for name in ("gone", "self")},
+             ["a.avi.npz", "b.avi.npz", "c.avi.npz"])
+    assert extracted(capsys, "v") == found
+    shutil.rmtree("out")
+    assert extracted(capsys, "v/**/*.avi") == found
+
+
+def test_awkward_names(clip, capfd):
+    names = ["a b.avi", "-dash.avi", "--jobs.avi", "ünï 日本.avi", "[x]*.avi", "@list.avi", "new\nline.avi"]
+    with contextlib.suppress(OSError):  # a file system that takes Unicode only
+        Path(os.fsdecode(b"by\xffte.avi")).touch()
+        names.append(os.fsdecode(b"by\xffte.avi"))
+    for name in names:
+        shutil.copy(clip, Path("v", name))
+    assert extracted(capfd, "v") == (0, {}, sorted(["a.avi.npz", *(f"{name}.npz" for name in names)]))
+    assert main(["extract", "-o", "out", *(f"v/{name}" for name in names)]) == 0
+    assert f"0 done, {len(names)} skipped (done before); the files are in out" in capfd.readouterr().err
+    os.chdir("v")
+    assert main(["extract", "-o", "out", "--", "-dash.avi", "--jobs.avi"]) == 0
+    assert sorted(path.name for path in Path("out").glob("*.npz")) == ["--jobs.avi.npz", "-dash.avi.npz"]
+
+
+@contextlib.contextmanager
+def permissions_that_count(*closed):
+    """Close files and folders, and take from root what makes it read these all the same (CAP_DAC_*)."""
+    libc, header, state = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, state) == 0
+    effective = state[0]
+    modes = [(path, os.stat(path).st_mode) for path in closed]
+    try:
+        for path in closed:
+            os.chmod(path, 0)
+        state[0] &= ~0b110
+        assert libc.capset(header, state) == 0
+        yield
+    finally:
+        state[0] = effective
+        libc.capset(header, state)
+        for path, mode in modes:
+            os.chmod(path, mode)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere tests do not run as root")
+def test_what_may_not_be_read_fails_alone(clip, capsys):
+    for name in ("v/b.avi", "v/closed/c.avi", "w/d.avi", "i/1.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copy(clip, name)
+    inputs = ["v", "w", "w/d.avi", "i"]
+    with permissions_that_count("v/b.avi", "v/closed", "w", "i"):
+        found = extracted(capsys, *inputs)
+    denied = "the folder cannot be read (Permission denied)."
+    assert found == (1, {
+        "v/closed": f"v/closed: {denied}", "w": f"w: {denied}", "i": f"i: {denied}",
+        "w/d.avi": "w/d.avi: cannot be read (Permission denied).",
+        "v/b.avi": "v/b.avi: cannot be read (Permission denied)."}, ["a.avi.npz"])
+    shutil.rmtree("out")
+    with permissions_that_count("v/closed"):
+        assert extracted(capsys, "v/**/*.avi")[:2] == (1, {"v/closed": f"v/closed: {denied}"})
+    assert main(["extract", "-o", "out", "v"]) == 0
+    assert "1 done, 2 skipped (done before); the files are in out" in capsys.readouterr().err
