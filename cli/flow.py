@@ -53,7 +53,8 @@ def flow(
     output
         Folder of the results: walk/a.avi below a folder argument gives the folder walk/a.avi/, or walk/a.avi.npz.
     device
-        cpu, cuda (the first GPU), cuda:1, cuda:0,1 (several), or auto: the GPUs if there are any.
+        cpu, cuda (the first GPU), cuda:1, cuda:0,1 (several), or auto: the GPUs if there are any. Of several, each of
+        the processes has one.
     params
         Parameters, as lines such as: step = 2; those of TV-L1 in a section [tvl1]. Flags override it.
     force
@@ -67,12 +68,13 @@ def flow(
     """
     from idt.batch import flow_videos
     from idt.estimate import estimate_flow
+    from idt.flow.devices import gpus_of
     from idt.work import sources_of
 
     settings = flow_params(given, tvl1, params)
     sources = sources_of(inputs)
     workers, threads = shared(many, threads, 1 if estimate else len(sources),
-                              jobs=None if device == "cpu" else 1)
+                              jobs=len(gpus_of(device, settings.method)) or None)
     with _Reporter(common, workers, settings, device) as reporter:
         if estimate:
             reporter.must_compile()

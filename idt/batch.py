@@ -83,7 +83,8 @@ def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, 
     progress : callable, optional
         Called with a `Progress` when a video begins and as its frames are processed.
     report : callable, optional
-        Called with the `Outcome` of each video.
+        Called with the `Outcome` of each video, with which a summary does not burden itself: ``found = []`` and
+        ``report=found.append`` collect them; ``outcome.job.output`` is the file, ``outcome.meta`` what it tells.
 
     Returns
     -------
@@ -234,7 +235,7 @@ def flow_videos(inputs: Inputs, output: Paths, params: FlowParams | None = None,
     device, threads
         As for `idt.video_flow.write_flow`; several processes share several GPUs out, one to each, round robin.
     workers, force, verify, progress, report
-        As for `extract_videos`.
+        As for `extract_videos`; the meta of an outcome is that of the flow.
 
     Returns
     -------
@@ -360,12 +361,12 @@ def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int
     progress : callable, optional
         Called with a `Progress` when a file begins and when it is done; its frames are trajectories here.
     report : callable, optional
-        Called with the `Outcome` of each file.
+        Called with the `Outcome` of each file, see `extract_videos`. Its meta is that of the vectors, and the number of
+        ``windows``, and of those that are ``empty``.
 
     Returns
     -------
     Summary
-        The meta of an outcome is that of the vectors, and the number of ``windows``, and of those that are ``empty``.
 
     Raises
     ------
@@ -461,12 +462,12 @@ def predict_videos(inputs: Inputs, model: Model, *, features: Paths | None = Non
     threads : int
         Threads inside one video; they do not change the result.
     workers, progress, report
-        As for `extract_videos`.
+        As for `extract_videos`. The meta of an outcome is that of the features, and ``ranking``: every label and its
+        score, the best first; ``report=found.append`` collects them.
 
     Returns
     -------
     Summary
-        The meta of an outcome is that of the features, and ``ranking``: every label and its score, the best first.
 
     Raises
     ------
