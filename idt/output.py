@@ -129,7 +129,8 @@ def scratch_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
         try:
             yield folder
         except OutputError as exc:  # of a file in the folder, which nobody has named
-            raise OutputError(str(exc).replace(f"{folder}{os.sep}", f"{os.fspath(path)}: its temporary ")) from exc
+            exc.args = (str(exc).replace(f"{folder}{os.sep}", f"{os.fspath(path)}: its temporary "),)
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(handle)
