@@ -11,7 +11,7 @@ from idt.cli.options import Common, Many, Output, Threads, shared
 from idt.cli.progress import Reporter, counted
 
 if TYPE_CHECKING:
-    from idt.runner import Summary
+    from idt.runner import Outcome, Summary
 
 
 def encode(
@@ -24,6 +24,7 @@ def encode(
     threads: Annotated[Threads, Parameter(
         help="Channels of one video that are encoded at a time [default: what --jobs leaves of the cores].")] = None,
     force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    verify: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> int:
     """Encode features: a vector for each video and channel, or one for each window of time.
@@ -45,6 +46,8 @@ def encode(
         Frames from the start of a window to the start of the next [default: those of a window].
     force
         Also encode what is done already.
+    verify
+        Read features whole, so that damaged ones fail: their check sums must be right.
     """
     from idt.batch import encode_videos
     from idt.work import sources_of
@@ -53,13 +56,19 @@ def encode(
     workers, threads = shared(many, threads, len(sources))
     with _Reporter(common, workers) as reporter:
         summary = encode_videos(sources, output, codebook, window=window, stride=stride, threads=threads,
-                                workers=workers, force=force, progress=reporter.progress, report=reporter.report)
+                                workers=workers, force=force, verify=verify, progress=reporter.progress,
+                                report=reporter.report)
         reporter.summary(summary, output)
     return 1 if summary.failed else 0
 
 
 class _Reporter(Reporter):
     unit = "trajectories"
+    _empty = 0
+
+    def report(self, outcome: Outcome) -> None:
+        self._empty += outcome.rows == 0
+        super().report(outcome)
 
     def result(self, meta: dict[str, Any], done: int) -> str:
         rows = counted(meta["rows"], "trajectory", "trajectories")
@@ -73,6 +82,5 @@ class _Reporter(Reporter):
 
     def summary(self, summary: Summary, output: Path | None) -> None:
         super().summary(summary, output)
-        empty = sum(outcome.meta is not None and not outcome.meta["rows"] for outcome in summary.outcomes)
-        if empty and not self._common.quiet:
-            self._say(f"{counted(empty, 'video')} without a trajectory: zero vectors")
+        if self._empty and not self._common.quiet:
+            self._say(f"{counted(self._empty, 'video')} without a trajectory: zero vectors")

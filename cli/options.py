@@ -175,20 +175,33 @@ class Many:
         metavar="S", negative=(), show_default=False,
         help="Give a video up that takes longer, in seconds [default: never].")] = None
     retries: Annotated[int, Parameter(metavar="N", negative=(), help="Try a video that failed so often again.")] = 0
+    shard: Annotated[str | None, Parameter(
+        metavar="K/N", negative=(), show_default=False,
+        help="Do only the K-th of every N videos, K from 1: the same command on N machines does all.")] = None
+    backend: Annotated[str, Parameter(
+        metavar="NAME", negative=(), help="Where the processes are: local, or the workers of a cluster: dask, "
+                                          "ray.")] = "local"
+    scheduler: Annotated[str | None, Parameter(
+        metavar="ADDRESS", negative=(), show_default=False,
+        help="Address of the running cluster [default: what dask or ray do without one, which is to start one "
+             "here].")] = None
 
 
 def shared(given: Many, threads: int | None, videos: int, *, jobs: int | None = None) -> tuple[Workers, int]:
     """Return who works on so many videos, and the threads inside one: together they use the cores.
 
-    `jobs` takes the place of as many processes as there are cores, when none are asked for.
+    `jobs` takes the place of as many processes as there are cores, when none are asked for. On a cluster a video has
+    one thread, and as many are worked on at a time as it has slots.
     """
     from idt.runner import Workers
 
+    workers = Workers(jobs=given.jobs, timeout=given.timeout, retries=given.retries, shard=given.shard,
+                      backend=given.backend, scheduler=given.scheduler)  # type: ignore[arg-type]  # it checks them
+    if workers.backend != "local":
+        return workers, threads or 1
     cores = usable_cores()
-    asked = given.jobs if given.jobs is not None else jobs or cores
-    workers = Workers(jobs=max(1, min(asked, videos)) if asked > 0 else asked, timeout=given.timeout,
-                      retries=given.retries)
-    return workers, threads or max(1, cores // workers.jobs)
+    here = max(1, min(workers.jobs or jobs or cores, len(workers.part(range(videos)))))
+    return dataclasses.replace(workers, jobs=here), threads or max(1, cores // here)
 
 
 DatasetPath = Annotated[Path, Parameter(name="DATASET", negative=(), help="Labelled dataset: its folder, or a CSV.")]

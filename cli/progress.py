@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 _SCREEN = 20  # lines that are surely still to be seen
+_MINUTE = 60.0  # s
 
 
 class Reporter:
@@ -41,8 +42,8 @@ class Reporter:
         self._videos = 0
         self._running: dict[Path, Progress] = {}
         self._ended = self._failed = self._processed = 0
-        self._share = 0.0  # of the run that has ended
-        self._began = time.perf_counter()
+        self._gone = self._done = 0.0  # shares of the run: what has ended, and what of it was worked on and done
+        self._began = self._said = time.perf_counter()
         self._first = True
         self._compiling = False
 
@@ -71,24 +72,45 @@ class Reporter:
         self._show()
 
     def _show(self) -> None:
-        """Show how far the one video is, or how many are done and how much of all by the size of their files."""
-        if self._bar is None or not self._videos:
-            return
-        running = list(self._running.values())
-        if self._videos == 1 and running:
-            name, done, total = _short(Path(running[0].job.source).name), float(running[0].done), running[0].total
-        else:
-            name, total = f"{self._ended} of {self._videos} videos", 1
-            done = self._share + sum(p.share * min(1.0, p.done / p.total) for p in running if p.total)
-        self._bar.update(self._bar.task_ids[0], description=name, completed=done, total=total, rate=self._rate())
+        """Show how far the run is: beside the bar, or without a terminal as a line once a minute."""
+        if self._bar is None:
+            if time.perf_counter() - self._said >= _MINUTE and self._videos > 1 and not self._common.quiet:
+                self._said = time.perf_counter()
+                self._say(f"idt: {self._ended:,} of {self._videos:,} videos, {self._told()}")
+        elif self._videos:
+            running = list(self._running.values())
+            name = _short(Path(running[0].job.source).name) if self._videos == 1 and running else \
+                f"{self._ended:,} of {self._videos:,} videos"
+            self._bar.update(self._bar.task_ids[0], description=name, completed=self._processed_now(),
+                             total=self._expected(), rate=self._told())
 
-    def _rate(self) -> str:
-        """Return what is told beside the bar."""
+    def _processed_now(self) -> int:
+        return self._processed + sum(p.done for p in self._running.values())
+
+    def _expected(self) -> float | None:
+        """Return how many frames all videos are expected to have, apart from those that are skipped.
+
+        Of the videos that have not begun only the size of their files is known: they are taken to have as many frames a
+        byte as the others.
+        """
         running = self._running.values()
-        processed = self._processed + sum(p.done for p in running)
-        parts = [f"{processed / (time.perf_counter() - self._began):.1f} {self.unit}/s"] if processed else []
-        rows = [p.trajectories for p in running if p.trajectories is not None]
-        parts += [f"{sum(rows)} trajectories"] if rows and self._ended == 0 and len(running) == 1 else []
+        known = self._processed + sum(p.total or p.done for p in running)
+        share = self._done + sum(p.share for p in running if p.total)
+        if not (known and share):
+            return None
+        return known + known / share * max(0.0, 1 - self._gone - sum(p.share for p in running))
+
+    def _told(self) -> str:
+        """Return what is told of the whole run."""
+        processed, expected = self._processed_now(), self._expected()
+        seconds = time.perf_counter() - self._began
+        parts = []
+        if processed:
+            parts += [f"{processed:,} of about {expected:,.0f} {self.unit}"] if expected and self._videos > 1 else []
+            parts += [f"{processed / seconds:.1f} {self.unit}/s"]
+            parts += [f"{duration((expected - processed) / processed * seconds)} left"] if expected else []
+        rows = [p.trajectories for p in self._running.values() if p.trajectories is not None]
+        parts += [f"{sum(rows)} trajectories"] if rows and self._ended == 0 and len(rows) == 1 else []
         parts += [f"{self._failed} failed"] if self._failed else []
         return ", ".join(parts)
 
@@ -112,7 +134,8 @@ class Reporter:
         self._ended += 1
         self._failed += outcome.state == "failed"
         self._processed += outcome.processed
-        self._share += outcome.share
+        self._gone += outcome.share
+        self._done += outcome.share if outcome.state == "done" else 0
         self._show()
 
     def result(self, meta: dict[str, Any], done: int) -> str:
@@ -128,11 +151,15 @@ class Reporter:
 
     def summary(self, summary: Summary, output: Path | None) -> None:
         """Print how many videos are done and where, unless the one that failed has been reported."""
-        done, skipped, failed = (summary.count(state) for state in ("done", "skipped", "failed"))
+        done, skipped, failed = summary.done, summary.skipped, len(summary.failed)
         if not self._common.quiet and (done, skipped, failed) != (0, 0, 1):
             parts = [f"{done} done"] + ([f"{skipped} skipped (done before)"] if skipped else [])
             parts += [f"{failed} failed"] if failed else []
-            self._say(", ".join(parts) + (f"; the files are in {output}" if output is not None else ""))
+            made = [counted(summary.frames, "frame")] if summary.frames else []
+            made += [counted(summary.rows, "trajectory", "trajectories")] if summary.rows else []
+            made += [f"{in_bytes(summary.bytes)} in {duration(summary.seconds)}"]
+            self._say(", ".join(parts) + ("" if output is None else f"; the files are in {output}" + (
+                f" ({', '.join(made)})" if done else "")))
             if failed and done + skipped + failed > _SCREEN:  # what was said of them has scrolled away
                 self._say("failed:\n" + "\n".join(f"  {outcome.job.source}" for outcome in summary.failed))
 
@@ -177,24 +204,24 @@ def read_features(dataset: Dataset, folder: Path, channels: Sequence[Descriptor]
                   ) -> list[Features]:
     """Return the features of the clips of a dataset, and show how those that the folder lacks are extracted."""
     from idt.dataset_features import features_of
-    from idt.runner import Summary
+    from idt.runner import Tally
 
-    outcomes: list[Outcome] = []
+    tally = Tally()
     workers, inside = shared(Many(jobs=threads), None, len({item.path for item in dataset.items}))
     with Reporter(common, workers) as reporter:
         def report(outcome: Outcome) -> None:
-            outcomes.append(outcome)
+            tally.add(outcome)
             reporter.report(outcome)
 
         videos = features_of(dataset, folder, channels=channels, threads=inside, workers=workers,
                              progress=reporter.progress, report=report)
-    reporter.summary(Summary(tuple(outcomes)), folder)
+    reporter.summary(tally.summary(), folder)
     return videos
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
     """Return the number with its noun."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def in_bytes(size: float) -> str:
@@ -206,15 +233,22 @@ def in_bytes(size: float) -> str:
     return f"{size:.3g} TB"
 
 
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it."""
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
 def _short(name: str) -> str:
     return name if len(name) <= 30 else f"…{name[-29:]}"
 
 
 def _bar() -> Bar:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     return Progress(TextColumn("{task.description}", markup=False), BarColumn(bar_width=20),
-                    TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn(), TextColumn("{task.fields[rate]}"),
-                    console=Console(stderr=True), transient=True, speed_estimate_period=60,
-                    redirect_stdout=False)
+                    TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[rate]}"),
+                    console=Console(stderr=True), transient=True, redirect_stdout=False)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from idt.cli.options import Common
-from idt.cli.progress import counted, in_bytes
+from idt.cli.progress import counted, duration, in_bytes
+
+if TYPE_CHECKING:
+    from idt.reports import Run
 
 
 def status(
@@ -25,22 +28,28 @@ def status(
     from idt.reports import read_status
 
     found = read_status(folder)
-    begun, ended = found.begun, found.ended
     done = [video for video in found.videos.values() if video["status"] == "done"]
     failed = [video for video in found.videos.values() if video["status"] == "failed"]
-    if ended is not None:
-        skipped = f", {ended['skipped']} skipped (done before)" if ended["skipped"] else ""
-        state = f"ended after {ended['seconds']:.1f} s: {ended['done']} done{skipped}, {ended['failed']} failed"
-    else:
-        state = "is going on" if found.running else "was stopped"
-    lines = [("last run", f"{counted(begun['videos'], 'video')}, {counted(begun['jobs'], 'process', 'processes')}, "
-                          f"begun {begun['time']}; it {state}"),
-             ("all runs", f"{counted(len(done), 'video')} done, {len(failed)} failed")]
+    lines = [("last run" if len(found.runs) == 1 else "run", _told(run)) for run in found.runs]
+    lines.append(("all runs", f"{counted(len(done), 'video')} done, {len(failed)} failed"))
     totals = {key: sum(video[key] or 0 for video in done) for key in ("frames", "rows", "bytes", "seconds")}
     if done:
         lines.append(("results", f"{totals['frames']:,} frames, {totals['rows']:,} rows, {in_bytes(totals['bytes'])}, "
-                                 f"{totals['seconds']:.1f} s of work"))
+                                 f"{duration(totals['seconds'])} of work"))
     for name, value in lines:
         print(f"{name:10}{value}")
     for video in failed:
         print(f"failed    {video['reason'] or video['video']}")
+
+
+def _told(run: Run) -> str:
+    begun, ended = run.begun, run.ended
+    shard = f"part {begun['shard']}: " if begun["shard"] else ""
+    who = counted(begun["jobs"] or 1, "process", "processes") if begun["backend"] == "local" else \
+        f"on {begun['backend']}"
+    if ended is not None:
+        skipped = f", {ended['skipped']} skipped (done before)" if ended["skipped"] else ""
+        state = f"ended after {duration(ended['seconds'])}: {ended['done']} done{skipped}, {ended['failed']} failed"
+    else:
+        state = "is going on" if run.running else "was stopped"
+    return f"{shard}{counted(begun['videos'], 'video')}, {who}, begun {begun['time']}; it {state}"

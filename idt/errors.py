@@ -18,7 +18,9 @@ class FormatError(IdtError):
 
 
 class OutputError(IdtError):
-    """A result cannot be written."""
+    """A result cannot be written; `errno` is the reason of the system, if it gave one."""
+
+    errno: int | None = None
 
 
 class DeviceError(IdtError):

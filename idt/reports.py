@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias
 
 from idt import __version__
 from idt.errors import FormatError
@@ -25,6 +25,9 @@ Paths: TypeAlias = str | os.PathLike[str]
 NAME = "report.jsonl"
 """Name of the file in the folder of the results."""
 
+_OTHERS = "report-{}.jsonl"  # of runs that go on at the same time
+_LINE = 1 << 20  # bytes, surely more than a line
+
 _log = logging.getLogger("idt")
 
 
@@ -33,8 +36,9 @@ class ReportWriter:
 
     A run begins with ``{"run": "begun", ...}`` and, unless it is stopped, ends with ``{"run": "ended", ...}``. Between
     them each video that was done or failed has a line as soon as it has: ``video``, ``output`` (below the folder),
-    ``status``, ``reason`` (of a failure, or why there is nothing in the result), ``seconds``, ``frames`` (decoded),
-    ``rows``, ``bytes``. What was done before and skipped is only counted. Several runs may write at a time.
+    ``status``, ``reason`` (of a failure, or why there is nothing in the result), ``time`` (when it ended), ``seconds``,
+    ``frames`` (decoded), ``rows``, ``bytes``. What was done before and skipped is only counted. A file has one writer
+    at a time, who locks it: of several runs at a time the second writes to ``report-2.jsonl``, and so on.
 
     Parameters
     ----------
@@ -45,18 +49,31 @@ class ReportWriter:
 
     def __init__(self, folder: Paths, videos: int, workers: Workers) -> None:
         self._folder = folder
-        self._first = {"videos": videos, "jobs": workers.jobs, "timeout": workers.timeout, "retries": workers.retries}
+        shard = "/".join(map(str, workers.shard)) if workers.shard else None
+        self._first = {"videos": videos, "backend": workers.backend, "jobs": workers.jobs, "timeout": workers.timeout,
+                       "retries": workers.retries, "shard": shard}
         self._counts = {"done": 0, "skipped": 0, "failed": 0}
-        self._handle: int | None = None
+        self._file: BinaryIO | None = None
         self._began = time.perf_counter()
 
     def __enter__(self) -> Self:
-        try:
-            self._handle = os.open(Path(self._folder, NAME), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(self._handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # by which it is known to go on
-        except OSError as error:
-            self._give_up(error)
+        for number in itertools.count(1):
+            path = Path(self._folder, NAME if number == 1 else _OTHERS.format(number))
+            try:
+                file = open(path, "a+b", buffering=0)
+            except OSError as error:
+                self._give_up(error)
+                break
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                continue
+            except OSError:  # a file system without locks
+                pass
+            _cut(file)
+            self._file = file
+            break
         self._write({"run": "begun", "package": __version__, "time": _now(), **self._first})
         return self
 
@@ -65,28 +82,26 @@ class ReportWriter:
         if kind is None:
             self._write({"run": "ended", "time": _now(), "seconds": round(time.perf_counter() - self._began, 3),
                          **self._counts})
-        if self._handle is not None:
-            os.close(self._handle)
+        if self._file is not None:
+            self._file.close()
 
     def add(self, outcome: Outcome) -> None:
         """Add the line of a video; of one that was skipped there is none."""
         self._counts[outcome.state] += 1
-        if outcome.state == "skipped":
-            return
-        meta = outcome.meta or {}
-        self._write({
-            "video": outcome.job.source, "output": os.path.relpath(outcome.job.output, self._folder),
-            "status": outcome.state, "reason": outcome.reason or meta.get("reason"),
-            "seconds": round(outcome.seconds, 3), "frames": (meta.get("video") or {}).get("decoded_frames"),
-            "rows": meta.get("rows"), "bytes": _size(outcome.job.output) if outcome.state == "done" else None})
+        if outcome.state != "skipped":
+            self._write({
+                "video": outcome.job.source, "output": os.path.relpath(outcome.job.output, self._folder),
+                "status": outcome.state, "reason": outcome.reason or (outcome.meta or {}).get("reason"),
+                "time": _now(), "seconds": round(outcome.seconds, 3), "frames": outcome.frames, "rows": outcome.rows,
+                "bytes": outcome.bytes if outcome.state == "done" else None})
 
     def _write(self, line: dict[str, Any]) -> None:
-        if self._handle is not None:
+        if self._file is not None:
             try:
-                os.write(self._handle, json.dumps(line).encode() + b"\n")  # at once: lines of two runs do not mix
+                self._file.write(json.dumps(line).encode() + b"\n")
             except OSError as error:
-                os.close(self._handle)
-                self._handle = None
+                self._file.close()
+                self._file = None
                 self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
@@ -94,50 +109,81 @@ class ReportWriter:
                      error.strerror or error)
 
 
+def _cut(file: BinaryIO) -> None:
+    """Remove the beginning of a line that a full disk has left at the end."""
+    size = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, size - _LINE))
+    end = start + file.read().rfind(b"\n") + 1
+    if end != size:
+        file.truncate(end)
+
+
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _size(path: Path) -> int:
-    with contextlib.suppress(OSError):
-        if path.is_dir():
-            with os.scandir(path) as entries:
-                return sum(entry.stat().st_size for entry in entries)
-        return path.stat().st_size
-    return 0
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass(frozen=True)
-class Status:
-    """What the report of a folder tells.
+class Run:
+    """What a report tells of a run.
 
     Attributes
     ----------
     begun : dict
-        First line of the last run.
+        Its first line.
     ended : dict or None
-        Its last line; None while it runs, or when it was stopped.
+        Its last line; None while it goes on, or when it was stopped.
     running : bool
-        Whether a run is going on.
-    videos : dict of str to dict
-        The latest line of each video, by its output.
+        Whether it goes on.
     """
 
     begun: dict[str, Any]
     ended: dict[str, Any] | None
     running: bool
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the reports of a folder tell.
+
+    Attributes
+    ----------
+    runs : tuple of Run
+        The last run of each file, in the order in which they began.
+    videos : dict of str to dict
+        The latest line of each video, by its output.
+    """
+
+    runs: tuple[Run, ...]
     videos: dict[str, dict[str, Any]]
 
 
 def read_status(folder: Paths) -> Status:
-    """Read the report of a folder that a run has written into, also while it runs.
+    """Read the reports of a folder that runs have written into, also while they go on.
 
     Raises
     ------
     FormatError
         There is no report, or it is none of ours.
     """
-    path = Path(folder, NAME)
+    paths = sorted(Path(folder).glob(_OTHERS.format("*")), key=lambda path: (len(path.name), path.name))
+    runs: list[Run] = []
+    videos: dict[str, dict[str, Any]] = {}
+    for path in (Path(folder, NAME), *paths):
+        try:
+            run, lines = _read(path)
+        except FormatError:
+            if path in paths:  # another run has just made it
+                continue
+            raise
+        runs.append(run)
+        for output, line in lines.items():
+            if output not in videos or videos[output]["time"] <= line["time"]:
+                videos[output] = line
+    return Status(tuple(sorted(runs, key=lambda run: str(run.begun.get("time")))), videos)
+
+
+def _read(path: Path) -> tuple[Run, dict[str, dict[str, Any]]]:
+    """Return the last run of a report, and the latest line of each video."""
     begun: dict[str, Any] | None = None
     ended: dict[str, Any] | None = None
     videos: dict[str, dict[str, Any]] = {}
@@ -152,7 +198,7 @@ def read_status(folder: Paths) -> Status:
                 elif line.get("run") == "ended":
                     ended = line
                 else:
-                    videos[line["output"]] = line
+                    videos[line["output"]] = {"time": "", **line}
             running = _held(file.fileno())
     except FileNotFoundError as error:
         raise FormatError(f"{path} does not exist: idt extract, flow and encode write it into the folder of their "
@@ -163,13 +209,13 @@ def read_status(folder: Paths) -> Status:
         raise FormatError(f"{path} is not the report of a run ({error}).") from error
     if begun is None:
         raise FormatError(f"{path} is not the report of a run (it is empty).")
-    return Status(begun, ended, running, videos)
+    return Run(begun, ended, running), videos
 
 
 def _held(handle: int) -> bool:
     """Tell whether a process that writes the report holds it."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:  # a file system without locks

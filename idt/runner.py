@@ -1,36 +1,33 @@
-"""The runner of all work on many videos: in this process, or in others that may die without harm to the run."""
+"""The runner of all work on many videos: what is done, skipped, claimed, tried again, and told."""
 
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import logging
-import multiprocessing
 import os
-import signal
-import threading
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
-from pebble import ProcessExpired, ProcessPool
-
-from idt.errors import IdtError, OutputError, ParameterError, VideoError
+from idt.claims import Claims
+from idt.errors import IdtError, OutputError, ParameterError
+from idt.executors import PAUSE, Ended, Executor, Here, Pool, Work, folder_of
 from idt.output import remove_leftovers, writing
 from idt.reports import ReportWriter
-from idt.work import Job
+from idt.work import Job, size_of
 
 Paths: TypeAlias = str | os.PathLike[str]
-Work: TypeAlias = Callable[[Job, Callable[..., None]], dict[str, Any]]
+Backend: TypeAlias = Literal["local", "dask", "ray"]
+T = TypeVar("T")
 
-_MESSAGE = 4000  # bytes: a write of no more to a pipe is not mixed with those of other processes
-_PAUSE = 0.1  # s between two looks at the workers, and at least between two messages of one of them
+_BACKENDS = ("local", "dask", "ray")
+_LOOK = 1.0  # s between two looks at what other runs work on
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # after which no other video can be written either
 
 _log = logging.getLogger("idt")
 
@@ -43,35 +40,73 @@ class Workers:
 
     Parameters
     ----------
-    jobs : int
-        Videos at a time, each in a process of its own; with 1 and without a timeout in this process, which a decoder
-        that crashes takes along.
+    jobs : int, optional
+        Videos at a time, each in a process of its own. Default: on this machine one, which is worked on in this
+        process, as it is with 1 and without a timeout; a decoder that crashes takes this process along. On a cluster as
+        many as it has slots.
     timeout : float, optional
         Seconds after which the work on a video is given up.
     retries : int
         How often the work on a video that failed is tried again.
+    backend : {"local", "dask", "ray"}
+        Where the processes are: on this machine, or on the workers of a Dask or Ray cluster, which see the same files
+        under the same names and have the same version of this package.
+    scheduler : str, optional
+        Address of the running cluster, such as ``tcp://10.0.0.1:8786`` of Dask or ``10.0.0.1:6379`` of Ray. Default:
+        what these two do without an address, which is to start a cluster on this machine unless their own settings
+        name one.
+    shard : (int, int) or str, optional
+        ``(k, n)`` or ``"k/n"``: of the videos only the k-th of every n, k from 1. The n runs together do all.
 
     Raises
     ------
     ParameterError
-        A number is out of these limits.
+        A value is not one of these.
     """
 
-    jobs: int = 1
+    jobs: int | None = None
     timeout: float | None = None
     retries: int = 0
+    backend: Backend = "local"
+    scheduler: str | None = None
+    shard: tuple[int, int] | str | None = None
 
     def __post_init__(self) -> None:
-        for name, value, least in (("jobs", self.jobs, 1), ("retries", self.retries, 0)):
+        for name, value, least in (("jobs", 1 if self.jobs is None else self.jobs, 1), ("retries", self.retries, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ParameterError(f"{name} is {value!r}: it must be an integer from {least}.")
         if self.timeout is not None and not 0 < self.timeout < float("inf"):
             raise ParameterError(f"timeout is {self.timeout!r}: it must be a number of seconds above 0.")
+        if self.backend not in _BACKENDS:
+            raise ParameterError(f"backend is {self.backend!r}: it must be one of {', '.join(_BACKENDS)}.")
+        if self.scheduler is not None and self.backend == "local":
+            raise ParameterError(f"scheduler is {self.scheduler}, but the backend is local: give the backend, dask or "
+                                 "ray, too.")
+        object.__setattr__(self, "shard", _shard(self.shard))
 
     @property
     def apart(self) -> bool:
         """Whether the work is done in processes of its own."""
-        return self.jobs > 1 or self.timeout is not None
+        return self.backend != "local" or (self.jobs or 1) > 1 or self.timeout is not None
+
+    def part(self, jobs: Sequence[T]) -> Sequence[T]:
+        """Return those of the jobs that are in the shard."""
+        if self.shard is None:
+            return jobs
+        k, n = self.shard
+        return jobs[int(k) - 1::int(n)]
+
+
+def _shard(given: tuple[int, int] | str | None) -> tuple[int, int] | None:
+    if given is None:
+        return None
+    numbers: Any = given
+    if isinstance(given, str):
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", given)
+        numbers = tuple(map(int, found.groups())) if found else ()
+    if len(numbers) != 2 or not all(type(n) is int for n in numbers) or not 1 <= numbers[0] <= numbers[1]:
+        raise ParameterError(f"shard is {given!r}: it must be K/N with K from 1 to N, such as 3/16.")
+    return numbers[0], numbers[1]
 
 
 @dataclass(frozen=True)
@@ -82,7 +117,7 @@ class Outcome:
     ----------
     job : Job
     state : {"done", "skipped", "failed"}
-        Skipped: it was done before.
+        Skipped: it was done before, or by another run.
     meta : dict or None
         Metadata of what was made when state is "done".
     error : Exception or None
@@ -95,6 +130,8 @@ class Outcome:
         It was the `number`-th job (from 1).
     share : float
         Of the whole run, by the size of the file.
+    bytes : int
+        Size of what was made.
     """
 
     job: Job
@@ -105,6 +142,7 @@ class Outcome:
     processed: int = 0
     number: int = 0
     share: float = 0.0
+    bytes: int = 0
 
     @property
     def reason(self) -> str | None:
@@ -117,21 +155,69 @@ class Outcome:
             return f"{self.job.source}: there is not enough memory; smaller frames (short_side) need less."
         return f"{self.job.source}: unexpected {type(self.error).__name__}: {self.error}"
 
+    @property
+    def frames(self) -> int | None:
+        """Frames that were decoded, None when that is not known."""
+        frames: int | None = ((self.meta or {}).get("video") or {}).get("decoded_frames")
+        return frames
+
+    @property
+    def rows(self) -> int | None:
+        """Trajectories that were found or encoded, None when there are no such things."""
+        rows: int | None = (self.meta or {}).get("rows")
+        return rows
+
 
 @dataclass(frozen=True)
 class Summary:
-    """The outcomes of a run, in the order of the jobs."""
+    """What became of all jobs.
 
-    outcomes: tuple[Outcome, ...]
+    It keeps nothing of the single videos that are done, so that it does not grow with their number; `report` gets the
+    outcome of each.
 
-    def count(self, state: Literal["done", "skipped", "failed"]) -> int:
-        """Return the number of outcomes in `state`."""
-        return sum(o.state == state for o in self.outcomes)
+    Attributes
+    ----------
+    done, skipped : int
+        Videos that were done, and that had been done before or by another run meanwhile.
+    failed : tuple of Outcome
+        In the order of the jobs.
+    frames, rows, bytes : int
+        Decoded frames, trajectories and size of the files, of what was done.
+    seconds : float
+        Time of the run.
+    """
 
-    @property
-    def failed(self) -> list[Outcome]:
-        """The outcomes of the videos that failed."""
-        return [o for o in self.outcomes if o.state == "failed"]
+    done: int = 0
+    skipped: int = 0
+    failed: tuple[Outcome, ...] = ()
+    frames: int = 0
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+class Tally:
+    """Adds outcomes up to a `Summary`."""
+
+    def __init__(self) -> None:
+        self._counts = {"done": 0, "skipped": 0}
+        self._failed: list[Outcome] = []
+        self._sums = {"frames": 0, "rows": 0, "bytes": 0}
+        self._began = time.perf_counter()
+
+    def add(self, outcome: Outcome) -> None:
+        """Add the outcome of a job."""
+        if outcome.state == "failed":
+            self._failed.append(outcome)
+            return
+        self._counts[outcome.state] += 1
+        for name in self._sums:
+            self._sums[name] += getattr(outcome, name) or 0
+
+    def summary(self) -> Summary:
+        """Return what was added until now."""
+        return Summary(**self._counts, failed=tuple(sorted(self._failed, key=lambda outcome: outcome.number)),
+                       **self._sums, seconds=time.perf_counter() - self._began)
 
 
 @dataclass(frozen=True)
@@ -163,9 +249,12 @@ class Progress:
 
 
 def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job], bool] = lambda job: False,
-        prepare: Callable[[], None] = lambda: None, workers: Workers | None = None, recorded: bool = True,
+        prepare: Callable[[], None] | None = None, workers: Workers | None = None, recorded: bool = True,
         progress: Callable[[Progress], None] | None = None, report: Callable[[Outcome], None] | None = None) -> Summary:
     """Do the jobs; those that are `done` are skipped, one that fails is passed over and leaves no file.
+
+    Of several runs with one output folder each takes what none of the others works on; what is left then it waits for,
+    and does itself if the other run ends without having done it.
 
     Parameters
     ----------
@@ -178,8 +267,8 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
         Folder of the outputs, made if missing.
     done : callable
         Tells in this process whether a job needs no work.
-    prepare : callable
-        What is to be done once, in this process, before other processes begin.
+    prepare : callable, optional
+        What is to be done once before several processes of a machine begin. Processes of a cluster get it pickled.
     workers : Workers, optional
         Default: this process.
     recorded : bool
@@ -194,244 +283,129 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
     Raises
     ------
     OutputError
-        The output folder cannot be made.
+        The output folder cannot be made; or nothing more can be written there while videos are left, because the disk
+        is full or read-only.
+    IdtError
+        There is no such cluster, or it was lost.
     """
     workers = workers or Workers()
+    jobs = workers.part(jobs)
     with writing(output):
         if Path(output).exists() and not Path(output).is_dir():
             raise OutputError(f"{os.fspath(output)} is not a folder: give the folder that the files go to.")
         Path(output).mkdir(parents=True, exist_ok=True)
-    sizes = [_size(job) for job in jobs]
+    sizes = [size_of(job.source) for job in jobs]
     whole = sum(sizes)
     shares = [size / whole if whole else 1 / len(jobs) for size in sizes]
-    outcomes: dict[int, Outcome] = {}
-    states: dict[int, Progress] = {}
     cleared: set[Path] = set()
-    prepared = False
-    attempts = dict.fromkeys(range(len(jobs)), 0)
+    tries = [0] * len(jobs)
+    tally = Tally()
 
     def advance(number: int, done: int, total: int | None = None, trajectories: int | None = None) -> None:
-        states[number] = Progress(jobs[number], number + 1, len(jobs), done, total, trajectories, shares[number])
         if progress is not None:
-            progress(states[number])
+            progress(Progress(jobs[number], number + 1, len(jobs), done, total, trajectories, shares[number]))
 
     def end(number: int, state: Literal["done", "skipped", "failed"], **told: Any) -> None:
-        outcomes[number] = Outcome(jobs[number], state, number=number + 1, share=shares[number], **told)
+        outcome = Outcome(jobs[number], state, number=number + 1, share=shares[number], **told)
+        tally.add(outcome)
         if recorded:
-            record.add(outcomes[number])
+            record.add(outcome)
         if report is not None:
-            report(outcomes[number])
+            report(outcome)
 
-    waiting = deque(sorted(attempts, key=lambda n: -sizes[n]) if workers.apart else attempts)
+    def needed(number: int) -> bool:
+        if (error := jobs[number].error) is not None:
+            end(number, "failed", error=error)
+            return False
+        try:
+            if tries[number] or not done(jobs[number]):
+                return True
+        except Exception as unforeseen:  # must not cost the rest of the night
+            end(number, "failed", error=unforeseen)
+            return False
+        end(number, "skipped")
+        return False
+
+    def close(ended: Ended) -> None:
+        number, job = ended.number, jobs[ended.number]
+        claims.release(job.output)
+        for level, text in ended.logged:
+            _log.log(level, "%s", text)
+        if ended.error is None:
+            end(number, "done", meta=ended.meta, seconds=ended.seconds, processed=ended.processed,
+                bytes=_bytes(job.output))
+            return
+        remove_leftovers(folder_of(job))  # of a process that was killed
+        if tries[number] <= workers.retries:
+            waiting.append(number)
+            return
+        end(number, "failed", error=ended.error, seconds=ended.seconds, processed=ended.processed)
+        if isinstance(ended.error, OutputError) and ended.error.errno in _FULL and (waiting or elsewhere):
+            raise OutputError(f"{os.fspath(output)}: the run stops, for nothing more can be written there "
+                              f"({os.strerror(ended.error.errno)}), with {len(waiting) + len(elsewhere)} of "
+                              f"{len(jobs)} videos left: make room and give the same command again.")
+
+    waiting = deque(sorted(range(len(jobs)), key=lambda n: -sizes[n]) if workers.apart else range(len(jobs)))
+    elsewhere: list[int] = []  # what other runs work on
+    looked, told = time.monotonic(), False
     record = ReportWriter(output, len(jobs), workers)
-    with (record if recorded else contextlib.nullcontext(),
-          (_Pool if workers.apart else _Here)(work, advance, workers) as place):
-        while waiting or place.busy:
+    with (record if recorded else contextlib.nullcontext(), Claims(output) as claims,
+          _executor(workers, work, advance, prepare or _nothing) as place):
+        while waiting or elsewhere or place.busy:
             while waiting and place.free:
                 number = waiting.popleft()
                 job = jobs[number]
-                try:
-                    skip = not attempts[number] and done(job)
-                except Exception as unforeseen:  # must not cost the rest of the night
-                    end(number, "failed", error=unforeseen)
+                if not needed(number):
                     continue
-                if skip:
-                    end(number, "skipped")
+                if not claims.take(job.output):
+                    elsewhere.append(number)
                     continue
-                folder = _folder(job)
-                if folder not in cleared:
+                if not needed(number):  # any more: another run has just done it
+                    claims.release(job.output)
+                    continue
+                if (folder := folder_of(job)) not in cleared:
                     cleared.add(folder)
                     remove_leftovers(folder)
-                if workers.apart and not prepared:
-                    prepare()
-                    prepared = True
-                attempts[number] += 1
+                tries[number] += 1
                 place.submit(number, job)
-            for number, meta, error, seconds in place.finished():
-                job = jobs[number]
-                if error is not None:
-                    remove_leftovers(_folder(job))  # of a process that was killed
-                if error is not None and attempts[number] <= workers.retries:
-                    waiting.append(number)
-                    continue
-                end(number, "done" if error is None else "failed", meta=meta, error=error, seconds=seconds,
-                    processed=states.pop(number).done if number in states else 0)
-    return Summary(tuple(outcomes[number] for number in range(len(jobs))))
+            for ended in place.finished():
+                close(ended)
+            if elsewhere and not waiting:
+                if not place.busy:
+                    if not told:
+                        _log.warning("Waiting for another run, which works on %s.", jobs[elsewhere[0]].source if
+                                     len(elsewhere) == 1 else f"{len(elsewhere)} of the videos")
+                        told = True
+                    time.sleep(PAUSE)
+                if time.monotonic() - looked >= _LOOK:
+                    looked = time.monotonic()
+                    waiting.extend(elsewhere)
+                    elsewhere.clear()
+    return tally.summary()
 
 
-def _folder(job: Job) -> Path:
-    """Return the folder in which the output will really lie, and until then its temporary file."""
-    return Path(os.path.realpath(job.output)).parent
+def _executor(workers: Workers, work: Work, advance: Callable[..., None], prepare: Callable[[], None]) -> Executor:
+    if workers.backend == "dask":
+        from idt.clusters import Dask
+
+        return Dask(work, prepare, workers)
+    if workers.backend == "ray":
+        from idt.clusters import Ray
+
+        return Ray(work, prepare, workers)
+    if not workers.apart:
+        return Here(work, advance)
+    return Pool(work, advance, prepare, jobs=workers.jobs or 1, timeout=workers.timeout)
 
 
-def _size(job: Job) -> int:
-    try:
-        return os.stat(job.source).st_size
-    except OSError:
-        return 0
+def _nothing() -> None:
+    pass
 
 
-Finished: TypeAlias = tuple[int, dict[str, Any] | None, Exception | None, float]
-
-
-class _Here:
-    """The jobs are done in this process, one after the other."""
-
-    def __init__(self, work: Work, advance: Callable[..., None], workers: Workers) -> None:
-        self._work, self._advance = work, advance
-        self._next: list[tuple[int, Job]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    @property
-    def free(self) -> bool:
-        return not self._next
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._next)
-
-    def submit(self, number: int, job: Job) -> None:
-        self._next.append((number, job))
-
-    def finished(self) -> list[Finished]:
-        if not self._next:
-            return []
-        number, job = self._next.pop()
-        began = time.perf_counter()
-        try:
-            self._advance(number, 0)
-            meta = self._work(job, lambda *state: self._advance(number, *state))
-        except Exception as error:
-            return [(number, None, error, time.perf_counter() - began)]
-        return [(number, meta, None, time.perf_counter() - began)]
-
-
-class _Pool:
-    """The jobs are done in processes. One that dies or takes too long is replaced, and costs its job alone."""
-
-    def __init__(self, work: Work, advance: Callable[..., None], workers: Workers) -> None:
-        self._advance, self._workers = advance, workers
-        # A clean process forks the others: the threads of this one and what they hold are not copied.
-        context = multiprocessing.get_context("forkserver")
-        self._reader, self._writer = context.Pipe(duplex=False)
-        self._running: dict[Future[Any], tuple[int, Job, float]] = {}
-        self._pool = ProcessPool(workers.jobs, context=context, initializer=_begin, initargs=(work, self._writer))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        if kind is None:
-            self._pool.close()  # type: ignore[no-untyped-call]
-        else:
-            self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
-        self._reader.close()
-        self._writer.close()
-        for _, job, _ in self._running.values():
-            remove_leftovers(_folder(job))
-
-    @property
-    def free(self) -> bool:
-        return len(self._running) < 2 * self._workers.jobs  # so that no process waits for this one
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._running)
-
-    def submit(self, number: int, job: Job) -> None:
-        future = self._pool.schedule(_do, args=[number, job], timeout=self._workers.timeout)
-        self._running[future] = (number, job, time.perf_counter())
-
-    def finished(self) -> list[Finished]:
-        ended, _ = wait(self._running, _PAUSE, FIRST_COMPLETED)
-        self._listen()
-        found: list[Finished] = []
-        for future in ended:
-            number, job, began = self._running.pop(future)
-            try:
-                meta, seconds = future.result()
-                found.append((number, meta, None, seconds))
-            except Exception as error:
-                found.append((number, None, self._told(error, job), time.perf_counter() - began))
-        return found
-
-    def _listen(self) -> None:
-        """Pass on what the processes have told meanwhile."""
-        while self._reader.poll():
-            told = json.loads(self._reader.recv_bytes())
-            if "log" in told:
-                _log.log(told["level"], "%s", told["log"])
-            else:
-                self._advance(*told["state"])
-
-    def _told(self, error: Exception, job: Job) -> Exception:
-        """Return what an error of the pool means for a job."""
-        if isinstance(error, ProcessExpired):
-            code = error.exitcode or 0
-            name = f"signal {-code}, {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
-            hint = "; perhaps memory was short" if -code == signal.SIGKILL else ""
-            return VideoError(f"{job.source}: the process that worked on it died ({name}{hint}).")
-        if isinstance(error, TimeoutError) and self._workers.timeout is not None:
-            return VideoError(f"{job.source}: not done in {self._workers.timeout:g} s, which is the timeout.")
-        return error
-
-
-# In the processes
-
-
-class _Told(logging.Handler):
-    """Sends what the library logs to the process that runs all."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _tell({"log": record.getMessage()[:_MESSAGE // 8], "level": record.levelno})
-
-
-_work: Work
-_writer: Connection
-
-
-def _begin(work: Work, writer: Connection) -> None:
-    """Prepare a process: it leaves Ctrl-C to the one that runs all, and ends with it however that ends."""
-    global _work, _writer
-    _work, _writer = work, writer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    logger = logging.getLogger("idt")
-    logger.addHandler(_Told(logging.WARNING))
-    logger.propagate = False
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _do(number: int, job: Job) -> tuple[dict[str, Any], float]:
-    began = last = time.perf_counter()
-    _tell({"state": [number, 0]})
-    latest: list[Any] = []
-
-    def advance(*state: Any) -> None:
-        nonlocal last, latest
-        latest = [number, *state]
-        if time.perf_counter() - last >= _PAUSE:
-            last = time.perf_counter()
-            _tell({"state": latest})
-
-    meta = _work(job, advance)
-    if latest:
-        _tell({"state": latest})
-    return meta, time.perf_counter() - began
-
-
-def _tell(message: dict[str, Any]) -> None:
-    _writer.send_bytes(json.dumps(message).encode())
+def _bytes(output: Path) -> int:
+    with contextlib.suppress(OSError):
+        if output.is_dir():
+            with os.scandir(output) as entries:
+                return sum(entry.stat().st_size for entry in entries)
+        return output.stat().st_size
+    return 0

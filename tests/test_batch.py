@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from outcomes import outcomes
 
 import idt.batch
 import idt.keys
@@ -27,7 +28,6 @@ from idt.video import frames, identity
 from idt.video_flow import FlowParams, flow_suffix
 from idt.work import Job, work_list
 from synthetic import pan
-
 
 # ---- done or not ----------------------------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ def test_extract_videos_does_all_and_skips_what_is_done(tree, fake_extraction):
     Path("v/walk/a.avi").write_bytes(b"bad")
     seen: list[Outcome | Progress] = []
     summary = extract_videos("v", "out", progress=seen.append, report=seen.append)
-    assert [(o.job.source, o.state) for o in summary.outcomes] == [
+    assert [(o.job.source, o.state) for o in seen if isinstance(o, Outcome)] == [
         ("v/run/a.avi", "done"), ("v/run/deep/c.webm", "done"), ("v/top.mkv", "done"), ("v/walk/a.avi", "failed"),
         ("v/walk/b.MP4", "done")]
     assert sorted(p.relative_to("out").as_posix() for p in Path("out").rglob("*") if p.is_file()) == [
@@ -156,12 +156,12 @@ def test_extract_videos_does_all_and_skips_what_is_done(tree, fake_extraction):
     fake_extraction.clear()
     again = extract_videos("v", "out")
     assert fake_extraction == ["v/walk/a.avi"]
-    assert (again.count("skipped"), again.count("failed")) == (4, 1)
+    assert (again.skipped, len(again.failed)) == (4, 1)
 
     fake_extraction.clear()
-    assert extract_videos("v/top.mkv", "out", force=True).count("done") == 1
-    assert extract_videos("v/top.mkv", "out", Params(stride=6)).count("done") == 1
-    assert extract_videos("v/top.mkv", "out", Params(stride=6)).count("skipped") == 1
+    assert extract_videos("v/top.mkv", "out", force=True).done == 1
+    assert extract_videos("v/top.mkv", "out", Params(stride=6)).done == 1
+    assert extract_videos("v/top.mkv", "out", Params(stride=6)).skipped == 1
     assert fake_extraction == ["v/top.mkv"] * 2
 
 
@@ -174,14 +174,14 @@ def test_a_clash_is_found_before_any_work(tree, fake_extraction):
 
 def test_text_leaves_only_the_text_and_is_always_made_anew(tree, fake_extraction):
     for _ in range(2):
-        assert extract_videos("v/top.mkv", "out", text=True).count("done") == 1
+        assert extract_videos("v/top.mkv", "out", text=True).done == 1
         assert sorted(os.listdir("out")) == ["report.jsonl", "top.mkv.txt"]
     assert len(fake_extraction) == 2
 
 
 def test_text_of_a_failed_video_leaves_nothing(tree, fake_extraction):
     Path("v/top.mkv").write_bytes(b"bad")
-    assert extract_videos("v/top.mkv", "out", text=True).count("failed") == 1
+    assert len(extract_videos("v/top.mkv", "out", text=True).failed) == 1
     assert os.listdir("out") == ["report.jsonl"]
 
 
@@ -201,7 +201,7 @@ def test_files_of_another_kind_are_not_replaced_by_features(tree, content, calle
     np.savez("out/top.mkv.npz", **content)
     before = Path("out/top.mkv.npz").read_bytes()
     for force in (False, True):
-        assert [outcome.reason for outcome in extract_videos("v/top.mkv", "out", force=force).outcomes] == [
+        assert [outcome.reason for outcome in outcomes(extract_videos, "v/top.mkv", "out", force=force)] == [
             f"out/top.mkv.npz holds {called}, which features must not replace: choose another output folder."]
     assert Path("out/top.mkv.npz").read_bytes() == before
 
@@ -221,7 +221,7 @@ def test_an_output_that_cannot_be_written_fails_only_its_video(tree, fake_extrac
     summary = extract_videos("v", "out")
     assert [o.job.source for o in summary.failed] == ["v/walk/a.avi"]
     assert isinstance(summary.failed[0].error, OutputError)
-    assert summary.count("done") == 4
+    assert summary.done == 4
 
 
 # ---- flow -----------------------------------------------------------------------------------------------------------
@@ -241,13 +241,14 @@ QUICK = FlowParams(method="farneback")
 
 
 def states(**options) -> list[str]:
-    return [o.state for o in flow_videos("v/*", "out", options.pop("params", QUICK), **options).outcomes]
+    return [o.state for o in outcomes(flow_videos, "v/*", "out", options.pop("params", QUICK), **options)]
 
 
 def test_flow_mirrors_the_inputs_and_reports(clips):
     seen: list[Outcome | Progress] = []
     summary = flow_videos("v/*", "out", QUICK, progress=seen.append, report=seen.append, threads=2)
-    assert [(o.job.output, o.meta["counts"]) for o in summary.outcomes] == [
+    assert (summary.done, summary.skipped, summary.failed, summary.frames) == (2, 0, (), 12)
+    assert [(o.job.output, o.meta["counts"]) for o in seen if isinstance(o, Outcome)] == [
         (Path("out/a"), {"flow": 5}), (Path("out/b"), {"flow": 5})]
     assert [(p.number, p.videos, p.done, p.total) for p in seen if isinstance(p, Progress)] == [
         (video, 2, done, total) for video in (1, 2) for done, total in [(0, None), *((n, 5) for n in range(1, 6))]]
@@ -280,7 +281,7 @@ def test_flow_with_something_else_in_it_is_not_thrown_away(clips):
     assert states() == ["done", "done"]
     Path("out/a/notes.txt").write_text("mine")
     summary = flow_videos("v/*", "out", QUICK, force=True)
-    assert [o.state for o in summary.outcomes] == ["failed", "done"]
+    assert (summary.done, len(summary.failed)) == (1, 1)
     assert summary.failed[0].reason == ("out/a cannot be written: there is a folder of that name with other things in "
                                         "it; move it away or choose another output.")
     assert Path("out/a/notes.txt").read_text() == "mine"
@@ -291,10 +292,10 @@ def test_features_are_not_replaced_by_flow(clips):
     Path("out").mkdir()
     np.savez("out/a.npz", meta='{"kind": "features"}')
     arrays = dataclasses.replace(QUICK, format="npz")
-    first, second = flow_videos("v/*", "out", arrays).outcomes
+    first, second = outcomes(flow_videos, "v/*", "out", arrays)
     assert first.reason == "out/a.npz holds features, which flow must not replace: choose another output folder."
     assert second.state == "done"
-    assert [outcome.state for outcome in flow_videos("v/b", "out", arrays, force=True).outcomes] == ["done"]
+    assert [outcome.state for outcome in outcomes(flow_videos, "v/b", "out", arrays, force=True)] == ["done"]
 
 
 def test_another_version_of_the_method_is_not_done(clips, monkeypatch):
@@ -341,10 +342,10 @@ def test_an_estimate_counts_by_the_headers(clips):
 @pytest.mark.slow
 def test_a_real_video_is_done_after_its_extraction(data, tmp_path):
     source = data / "awkward" / "frames_17.mp4"
-    (first,) = extract_videos(source, tmp_path, threads=1).outcomes
+    (first,) = outcomes(extract_videos, source, tmp_path, threads=1)
     assert first.state == "done"
     assert first.meta["rows"] == len(Features.load(first.job.output))
-    (second,) = extract_videos(source, tmp_path).outcomes
+    (second,) = outcomes(extract_videos, source, tmp_path)
     assert second.state == "skipped"
     with frames(source) as reader:
         assert first.meta["video"]["decoded_frames"] == len(list(reader)) == 17

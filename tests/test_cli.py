@@ -144,7 +144,9 @@ def test_extract_does_a_folder_passes_over_what_is_bad_and_resumes(folder, capsy
     assert re.fullmatch(rf"videos/a\.avi: {number}", lines[0])
     assert re.fullmatch(rf"videos/sub/b\.avi: {number}", lines[1])
     assert re.match(r"idt: videos/sub/bad\.avi: not a video", lines[2])
-    assert lines[3] == "2 done, 1 failed; the files are in out"
+    rows = sum(len(Features.load(f"out/{name}")) for name in files("out"))
+    assert re.fullmatch(rf"2 done, 1 failed; the files are in out \(40 frames, {rows:,} trajectories, [0-9.]+ [KM]B "
+                        r"in [0-9.]+ s\)", lines[3])
     assert files("out") == ["a.avi.npz", "sub/b.avi.npz"]
     before = {name: Path("out", name).stat().st_mtime_ns for name in files("out")}
 

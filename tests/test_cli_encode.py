@@ -125,7 +125,7 @@ def test_fit_gives_the_same_bytes_for_any_threads_and_place(folder, capsys):
 def test_fit_takes_parameters_from_a_file_and_flags_win(folder, capsys):
     Path("p.toml").write_text('encoder = "vlad"\nchannels = ["hog"]\nwords = 9\npyramid = ["1x1x1", "1x1x2"]\n')
     assert main(["fit", "features", "-o", "x.codebook.npz", "--params", "p.toml", "--words", "5", "--pca", "1"]) == 0
-    assert capsys.readouterr().err.startswith("hog         96 numbers; VLAD of 5 words in 3 cells, 1440 values\n")
+    assert capsys.readouterr().err.startswith("hog         96 numbers; VLAD of 5 words in 3 cells, 1,440 values\n")
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), [
@@ -204,9 +204,10 @@ def test_encode_writes_the_vectors_of_each_video(codebook, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert files("out") == ["c.avi.npz", "walk/a.avi.npz", "walk/b.avi.npz"]
-    assert sorted(re.sub(r"in [0-9.]+ s \([0-9.]+", "in T s (R", line) for line in err.splitlines()) == [
-        "3 done; the files are in out", *(f"features/{name}.avi.npz: 60 trajectories in T s (R trajectories/s)"
-                                          for name in ("c", "walk/a", "walk/b"))]
+    size = sum(os.path.getsize(f"out/{name}") for name in files("out"))
+    assert sorted(re.sub(r"in [0-9.]+ s( \([0-9.]+)?", "in T s", line) for line in err.splitlines()) == [
+        f"3 done; the files are in out (180 trajectories, {size / 1000:.3g} KB in T s)",
+        *(f"features/{name}.avi.npz: 60 trajectories in T s trajectories/s)" for name in ("c", "walk/a", "walk/b"))]
     found, expected = Vectors.load("out/walk/b.avi.npz"), encode(keyed(1), Codebook.load(codebook))
     for name in ("hog", "mbhx"):
         np.testing.assert_array_equal(found.channels[name], expected.channels[name])
@@ -283,7 +284,7 @@ def test_features_without_a_key_count_by_their_content(codebook, capsys):
     assert capsys.readouterr().err.endswith("0 done, 1 skipped (done before); the files are in out\n")
     write_text(keyed(5), "t.txt")
     assert main(arguments) == 0
-    assert capsys.readouterr().err.endswith("1 done; the files are in out\n")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("1 done; the files are in out (60 trajectories, ")
 
 
 def test_a_video_without_trajectories_has_zero_vectors_and_is_counted(codebook, capsys):
@@ -291,7 +292,7 @@ def test_a_video_without_trajectories_has_zero_vectors_and_is_counted(codebook, 
     assert main(["encode", "features", "--codebook", "x.codebook.npz", "-o", "out"]) == 0
     err = capsys.readouterr().err
     assert "features/still.npz: 0 trajectories (it is still), zero vectors in " in err
-    assert err.endswith("4 done; the files are in out\n1 video without a trajectory: zero vectors\n")
+    assert re.search(r"\n4 done; the files are in out \(.*\)\n1 video without a trajectory: zero vectors\n$", err)
     arguments = ["encode", "features/still.npz", "--codebook", "x.codebook.npz", "-o", "out", "--force", "--quiet"]
     assert main(arguments) == 0
     assert capsys.readouterr() == ("", "")
@@ -394,13 +395,20 @@ def test_features_extracted_in_another_way_are_told_once(codebook, capsys):
 
 
 def test_the_library_does_what_the_command_does(codebook):
-    states = []
-    summary = encode_videos(["features/walk"], "out", codebook, window=20, report=lambda o: states.append(o.state),
+    states, seen = [], []
+
+    def report(outcome):
+        states.append(outcome.state)
+        seen.append(outcome)
+
+    summary = encode_videos(["features/walk"], "out", codebook, window=20, report=report,
                             progress=lambda p: states.append((p.number, p.videos, p.done)))
     assert states == [(1, 2, 0), (1, 2, 60), "done", (2, 2, 0), (2, 2, 60), "done"]
-    assert [outcome.job.output for outcome in summary.outcomes] == [Path("out/a.avi.npz"), Path("out/b.avi.npz")]
-    assert [outcome.meta["windows"] for outcome in summary.outcomes] == [2, 2]
-    assert encode_videos("features/walk", "out", codebook, window=20).count("skipped") == 2
+    assert [outcome.job.output for outcome in seen] == [Path("out/a.avi.npz"), Path("out/b.avi.npz")]
+    assert [outcome.meta["windows"] for outcome in seen] == [2, 2]
+    assert (summary.done, summary.rows, summary.bytes) == (
+        2, sum(outcome.meta["rows"] for outcome in seen), sum(os.path.getsize(outcome.job.output) for outcome in seen))
+    assert encode_videos("features/walk", "out", codebook, window=20).skipped == 2
 
 
 @pytest.mark.parametrize("arguments", [["fit", "features", "-o", "out/y.codebook.npz", *SMALL],

@@ -147,7 +147,8 @@ def test_a_folder_is_done_what_is_bad_passed_over_and_the_rest_skipped(folder, c
     assert re.fullmatch(rf"videos/a\.avi: {said}", lines[0])
     assert re.fullmatch(rf"videos/sub/b\.avi: {said}", lines[1])
     assert lines[2].startswith("idt: videos/sub/bad.avi: not a video")
-    assert lines[3:] == ["2 done, 1 failed; the files are in out"]
+    assert re.fullmatch(r"2 done, 1 failed; the files are in out \(20 frames, [0-9.]+ KB in [0-9.]+ s\)", lines[3])
+    assert len(lines) == 4
     assert files("out") == sorted(images("a.avi", 9) + images("sub/b.avi", 9))
     before = contents("out")
     stamps = {name: Path("out", name).stat().st_mtime_ns for name in before}
@@ -160,13 +161,13 @@ def test_a_folder_is_done_what_is_bad_passed_over_and_the_rest_skipped(folder, c
 
     Path("out/a.avi/flow_y_00004.jpg").unlink()
     assert main(arguments) == 0
-    assert capsys.readouterr().err.endswith("\n1 done, 1 skipped (done before); the files are in out\n")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("1 done, 1 skipped (done before); the files are in out (")
     assert contents("out") == before
     assert main([*arguments, "--force", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert contents("out") == before
     assert main([*arguments, "--step", "2"]) == 0
-    assert capsys.readouterr().err.endswith("\n2 done; the files are in out\n")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("2 done; the files are in out (")
     assert files("out") == sorted(images("a.avi", 8) + images("sub/b.avi", 8))
 
 
@@ -328,9 +329,10 @@ def test_a_killed_run_is_resumed_as_if_nothing_had_been(long_video, capsys):
     process = started("long.avi", "videos/a.avi")
     process.kill()
     process.communicate()
-    assert {re.sub(r"\.idt-.*\.tmp", "unfinished", name) for name in os.listdir("out")} <= {"a.avi", NAME, "unfinished"}
+    assert {re.sub(r"\.idt-.*\.tmp", "unfinished", name) for name in os.listdir("out")} <= {
+        "a.avi", NAME, "unfinished", ".idt-claims"}
     assert main(["flow", "long.avi", "videos/a.avi", "-o", "out", *QUICK]) == 0
-    assert re.search(r"\n(2 done|1 done, 1 skipped .*); the files are in out\n$", capsys.readouterr().err)
+    assert re.search(r"\n(2 done|1 done, 1 skipped .*); the files are in out.*\n$", capsys.readouterr().err)
     assert contents("out") == contents("whole")
 
 
@@ -340,7 +342,7 @@ def test_two_runs_at_once_do_not_take_each_others_folders(long_video):
     assert process.poll() is None
     assert process.communicate(timeout=60)[0] == ""
     assert process.returncode == 0
-    assert sorted(os.listdir("out")) == ["a.avi", "long.avi", NAME]
+    assert sorted(os.listdir("out")) == ["a.avi", "long.avi", "report-2.jsonl", NAME]
     assert read_meta("out/long.avi")["counts"] == {"flow": 199}
 
 

@@ -102,7 +102,7 @@ def test_train_extracts_what_is_missing_with_the_same_parameters(folder, capsys)
     err = capsys.readouterr().err.splitlines()
     assert len(err) == 3
     assert err[0].startswith("set/pan/1.avi: ")
-    assert err[1] == "1 done, 5 skipped (done before); the files are in set-features"
+    assert err[1].startswith("1 done, 5 skipped (done before); the files are in set-features (")
     assert Path("x.model.npz").read_bytes() == expected
 
 
@@ -315,7 +315,7 @@ def test_a_descriptor_that_is_no_number_fails_its_video(folder, capsys):
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 5
     assert err.startswith(f"idt: hog of {path} has a number that is NaN, infinite or beyond float32 in row 7: ")
-    assert err.endswith("\n5 done, 1 failed; the files are in set-features\n")
+    assert "\n5 done, 1 failed; the files are in set-features (" in err
 
 
 def test_videos_of_one_name_need_no_folder_of_features(folder, capsys):
@@ -439,9 +439,8 @@ def test_outcomes_have_the_ranking_and_nothing_stays(folder, tmp_path, monkeypat
     before = files(tmp_path)
     held, seen = [], []
     model = Model.load("set.model.npz")
-    summary = predict_videos(["set/pan", "none.avi"], model, report=seen.append, threads=2,
-                             progress=lambda p: held.append(len(list(tmp_path.glob("idt-*/*.npz")))))
-    assert tuple(seen) == summary.outcomes
+    predict_videos(["set/pan", "none.avi"], model, report=seen.append, threads=2,
+                   progress=lambda p: held.append(len(list(tmp_path.glob("idt-*/*.npz")))))
     assert [outcome.state for outcome in seen] == ["done", "done", "done", "failed"]
     assert max(held) == 0  # the features of a video are gone when the next begins
     assert files(tmp_path) == before

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import write_clip
+from outcomes import outcomes
 from random_features import random_features
 
 from idt.batch import extract_videos
@@ -46,7 +47,7 @@ def outcomes_of(folder="features", **options):
 
 def extract(video, params=QUICK, **options):
     """Extract one clip of set/ as idt extract set -o features does."""
-    (outcome,) = extract_videos(f"set/{video}", os.path.dirname(f"features/{video}"), params, **options).outcomes
+    (outcome,) = outcomes(extract_videos, f"set/{video}", os.path.dirname(f"features/{video}"), params, **options)
     assert outcome.state == "done"
 
 
@@ -66,7 +67,7 @@ def test_what_is_missing_is_extracted_as_the_rest_was(folder):
     assert [f.path for f in found] == [f"features/{v}.npz" for v in states]
     assert all(f.meta["params"] == QUICK.to_dict() for f in found)
     assert all(f.hof is None and f.hog.shape[1] == 32 for f in found)
-    assert extract_videos("set", "features", QUICK).count("skipped") == 4  # as idt extract would have done it
+    assert extract_videos("set", "features", QUICK).skipped == 4  # as idt extract would have done it
     assert set(outcomes_of()[1].values()) == {"skipped"}
 
 

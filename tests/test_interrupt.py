@@ -26,7 +26,7 @@ def spooled(process: subprocess.Popen[str], folder: Path) -> int:
     size = 0
     for entry in Path(f"/proc/{process.pid}/fd").iterdir():
         try:
-            if str(entry.readlink()).startswith(str(folder)) and entry.readlink().name != NAME:
+            if str(entry.readlink()).startswith(str(folder)) and str(entry.readlink()).endswith(" (deleted)"):
                 size += entry.stat().st_size
         except FileNotFoundError:  # closed meanwhile
             continue

@@ -35,13 +35,13 @@ def lines() -> list[dict]:
 def test_each_video_has_a_line_and_each_run_two(workers):
     run(jobs_of("a", "bad", "old"), odd, ".", done=lambda job: job.source == "old", workers=workers)
     first, *videos, last = lines()
-    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", first.pop("time"))
-    assert first == {"run": "begun", "package": "0.1.0", "videos": 3, "jobs": workers.jobs, "timeout": workers.timeout,
-                     "retries": workers.retries}
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d\d\d\+00:00", first.pop("time"))
+    assert first == {"run": "begun", "package": "0.1.0", "videos": 3, "backend": "local", "jobs": workers.jobs,
+                     "timeout": workers.timeout, "retries": workers.retries, "shard": None}
     assert last.pop("time") >= "2026"
     assert last.pop("seconds") >= 0
     assert last == {"run": "ended", "done": 1, "skipped": 1, "failed": 1}
-    assert all(video.pop("seconds") >= 0 for video in videos)
+    assert all(video.pop("seconds") >= 0 and video.pop("time") >= "2026" for video in videos)
     assert sorted(videos, key=lambda video: video["video"]) == [
         {"video": "a", "output": "a.npz", "status": "done", "reason": None, "frames": None, "rows": 40, "bytes": 4},
         {"video": "bad", "output": "bad.npz", "status": "failed", "reason": "bad: bad.", "frames": None, "rows": None,
@@ -52,7 +52,8 @@ def test_the_latest_line_of_a_video_counts(capsys):
     run(jobs_of("a", "bad"), odd, ".")
     run(jobs_of("bad"), lambda job, advance: {"rows": 7, "video": {"decoded_frames": 9}, "reason": "dull"}, ".")
     found = read_status(".")
-    assert (found.begun["videos"], found.ended["done"], found.running) == (1, 1, False)
+    (last,) = found.runs
+    assert (last.begun["videos"], last.ended["done"], last.running) == (1, 1, False)
     assert {name: (video["status"], video["rows"]) for name, video in found.videos.items()} == {
         "a.npz": ("done", 40), "bad.npz": ("done", 7)}
     assert main(["status", "."]) == 0
@@ -81,14 +82,15 @@ def test_a_run_that_goes_on_and_one_that_was_killed(capsys):
         while not Path(NAME).exists() or len(read_status(".").videos) < 2:
             assert time.monotonic() < until
             time.sleep(0.05)
-        assert (read_status(".").ended, read_status(".").running) == (None, True)
+        (last,) = read_status(".").runs
+        assert (last.ended, last.running) == (None, True)
         assert main(["status", "."]) == 0
         out = capsys.readouterr().out
         assert "it is going on\n" in out
         assert out.endswith("\nfailed    bad: bad.\n")
         child.send_signal(signal.SIGKILL)
     until = time.monotonic() + 10  # its processes hold nothing, but end a little later
-    while read_status(".").running:
+    while read_status(".").runs[0].running:
         assert time.monotonic() < until
         time.sleep(0.05)
     assert main(["status", "."]) == 0
@@ -116,7 +118,7 @@ def test_what_is_no_report(content, message):
 
 def test_a_report_that_cannot_be_written_does_not_stop_the_run(caplog):
     Path(NAME).mkdir()
-    assert run(jobs_of("a"), odd, ".").count("done") == 1
+    assert run(jobs_of("a"), odd, ".").done == 1
     assert [record.getMessage() for record in caplog.records] == [
         "report.jsonl cannot be written (Is a directory); the run goes on without it."]
 
@@ -127,7 +129,7 @@ def test_a_disk_that_is_full(caplog):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-        assert run(jobs_of("a"), odd, ".").count("done") == 1
+        assert run(jobs_of("a"), odd, ".").done == 1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)

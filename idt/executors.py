@@ -1,0 +1,324 @@
+"""Where jobs are done: in this process, or in others that may die without harm to the run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias
+
+from pebble import ProcessExpired, ProcessPool
+
+from idt.errors import VideoError
+from idt.output import remove_leftovers
+from idt.work import Job
+
+Work: TypeAlias = Callable[[Job, Callable[..., None]], dict[str, Any]]
+
+PAUSE = 0.1
+"""Seconds between two looks at the processes, and at least between two messages of one of them."""
+
+_MESSAGE = 4000  # bytes: a write of no more to a pipe is not mixed with those of other processes
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that is done or failed.
+
+    Attributes
+    ----------
+    number : int
+    meta : dict or None
+        What the work returned; None when it failed.
+    error : Exception or None
+    seconds : float
+        Time that the work took.
+    processed : int
+        What `advance` was told last.
+    logged : tuple of (int, str)
+        Levels and texts of what was logged meanwhile in another process.
+    """
+
+    number: int
+    meta: dict[str, Any] | None = None
+    error: Exception | None = None
+    seconds: float = 0.0
+    processed: int = 0
+    logged: tuple[tuple[int, str], ...] = ()
+
+
+class Executor(Protocol):
+    """Context manager that does the jobs which it is given, and may do several at a time."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        """End; after an error at once, without waiting for what is being done."""
+
+    @property
+    def free(self) -> bool:
+        """Whether it should be given another job."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job that it was given has not been told as ended."""
+
+    def submit(self, number: int, job: Job) -> None:
+        """Begin a job, now or as soon as it can be."""
+
+    def finished(self) -> list[Ended]:
+        """Wait a moment and return the jobs that have ended."""
+
+
+class Here:
+    """The jobs are done in this process, one after the other."""
+
+    def __init__(self, work: Work, advance: Callable[..., None]) -> None:
+        self._work, self._advance = work, advance
+        self._next: list[tuple[int, Job]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    @property
+    def free(self) -> bool:
+        return not self._next
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._next)
+
+    def submit(self, number: int, job: Job) -> None:
+        self._next.append((number, job))
+
+    def finished(self) -> list[Ended]:
+        if not self._next:
+            return []
+        number, job = self._next.pop()
+        self._advance(number, 0)
+        return [_ended(self._work, number, job, lambda *state: self._advance(number, *state))]
+
+
+def _ended(work: Work, number: int, job: Job, advance: Callable[..., None]) -> Ended:
+    """Do a job in this process."""
+    processed, began = 0, time.perf_counter()
+
+    def told(done: int, *others: Any) -> None:
+        nonlocal processed
+        processed = done
+        advance(done, *others)
+
+    meta: dict[str, Any] | None = None
+    problem: Exception | None = None
+    try:
+        meta = work(job, told)
+    except Exception as error:  # must not cost the rest of the night
+        problem = error
+    return Ended(number, meta, problem, time.perf_counter() - began, processed)
+
+
+class Pool:
+    """The jobs are done in processes of this machine."""
+
+    def __init__(self, work: Work, advance: Callable[..., None], prepare: Callable[[], None], *, jobs: int,
+                 timeout: float | None) -> None:
+        self._advance, self._prepare, self._jobs = advance, prepare, jobs
+        self._reader, writer = _context().Pipe(duplex=False)
+        self._processes = Processes(work, jobs, timeout, writer=writer)
+        self._running: dict[Future[Any], tuple[int, Job, float]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._processes.end(at_once=kind is not None)
+        self._reader.close()
+        for _, job, _ in self._running.values():
+            remove_leftovers(folder_of(job))
+
+    @property
+    def free(self) -> bool:
+        return len(self._running) < 2 * self._jobs  # so that no process waits for this one
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    def submit(self, number: int, job: Job) -> None:
+        self._prepare()
+        self._prepare = _nothing
+        self._running[self._processes.begin(number, job)] = (number, job, time.perf_counter())
+
+    def finished(self) -> list[Ended]:
+        ended, _ = wait(self._running, PAUSE, FIRST_COMPLETED)
+        while self._reader.poll():
+            self._advance(*json.loads(self._reader.recv_bytes()))
+        return [self._processes.outcome(future, *self._running.pop(future)) for future in ended]
+
+
+def _nothing() -> None:
+    pass
+
+
+def _context() -> Any:
+    # A clean process forks the others: the threads of this one and what they hold are not copied.
+    return multiprocessing.get_context("forkserver")
+
+
+def folder_of(job: Job) -> Path:
+    """Return the folder in which the output will really lie, and until then its temporary file."""
+    return Path(os.path.realpath(job.output)).parent
+
+
+class Processes:
+    """Processes that do jobs; one that dies or takes too long is replaced, and costs its job alone.
+
+    Parameters
+    ----------
+    work : callable
+        Does one job, see `idt.runner.run`.
+    count : int
+        Processes.
+    timeout : float or None
+        Seconds after which a job is given up.
+    writer : Connection, optional
+        Where they tell how far they are, as JSON arrays: number of the job and what `advance` was told.
+    folder : path, optional
+        Working folder of the processes; default: that of this one.
+    """
+
+    def __init__(self, work: Work, count: int, timeout: float | None, *, writer: Connection | None = None,
+                 folder: str | None = None) -> None:
+        self._timeout, self._writer = timeout, writer
+        context = _context()
+        self._pool = ProcessPool(count, context=context, initializer=_begin,
+                                 initargs=(work, writer, folder or os.getcwd(), context.Value("i", 0)))
+
+    def begin(self, number: int, job: Job) -> Future[Any]:
+        """Begin a job, or let it wait for a process; what `outcome` tells of the future is its end."""
+        future: Future[Any] = self._pool.schedule(_do, args=[number, job], timeout=self._timeout)
+        return future
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Call a function in one of the processes and wait for its end."""
+        self._pool.schedule(function).result()
+
+    def outcome(self, future: Future[Any], number: int, job: Job, began: float) -> Ended:
+        """Return how a job ended, also when its process did not survive it; waits for that."""
+        problem: Exception
+        try:
+            ended: Ended = future.result()
+            return ended
+        except ProcessExpired as error:
+            code = error.exitcode or 0
+            name = f"signal {-code}, {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
+            hint = "; perhaps memory was short" if -code == signal.SIGKILL else ""
+            problem = VideoError(f"{job.source}: the process that worked on it died ({name}{hint}).")
+        except TimeoutError:
+            problem = VideoError(f"{job.source}: not done in {self._timeout:g} s, which is the timeout.")
+        except Exception as error:  # what cannot be sent from one process to another
+            problem = error
+        return Ended(number, error=problem, seconds=time.perf_counter() - began)
+
+    def end(self, *, at_once: bool) -> None:
+        """End the processes, when they have done what was begun or at once."""
+        if at_once:
+            self._pool.stop()  # type: ignore[no-untyped-call]
+        else:
+            self._pool.close()  # type: ignore[no-untyped-call]
+        self._pool.join()
+        if self._writer is not None:
+            self._writer.close()
+
+
+# In the processes
+
+
+@dataclass
+class _State:
+    work: Work | None = None
+    writer: Connection | None = None
+    rank: int | None = None
+    logged: list[tuple[int, str]] = field(default_factory=list)
+
+
+_here = _State()
+
+
+def rank() -> int | None:
+    """Return which of the processes of a run on this machine this one is, from 0; None when it is none of them.
+
+    One that takes the place of another that died gets a number of its own.
+    """
+    return _here.rank
+
+
+class _Kept(logging.Handler):
+    """Keeps what the library logs until the job has ended."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _here.logged.append((record.levelno, record.getMessage()))
+
+
+def _begin(work: Work, writer: Connection | None, folder: str, counter: Any) -> None:
+    """Prepare a process: it leaves Ctrl-C to the one that runs all, and ends with it however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.chdir(folder)
+    with counter.get_lock():
+        _here.rank = counter.value
+        counter.value += 1
+    _here.work, _here.writer = work, writer
+    logger = logging.getLogger("idt")
+    logger.addHandler(_Kept(logging.WARNING))
+    logger.propagate = False
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _do(number: int, job: Job) -> Ended:
+    assert _here.work is not None
+    last = time.perf_counter()
+    latest: tuple[Any, ...] = (0,)
+
+    def tell() -> None:
+        message = json.dumps([number, *latest]).encode()
+        if _here.writer is not None and len(message) <= _MESSAGE:
+            _here.writer.send_bytes(message)
+
+    def advance(*state: Any) -> None:
+        nonlocal last, latest
+        latest = state
+        if time.perf_counter() - last >= PAUSE:
+            last = time.perf_counter()
+            tell()
+
+    tell()
+    _here.logged.clear()
+    ended = _ended(_here.work, number, job, advance)
+    tell()
+    if ended.error is not None and ended.error.__traceback__ is not None:
+        # A traceback does not come along to the other process: its text does, for whoever looks for the place.
+        ended.error.add_note("".join(traceback.format_tb(ended.error.__traceback__)).rstrip())
+    return Ended(number, ended.meta, ended.error, ended.seconds, ended.processed, tuple(_here.logged))
