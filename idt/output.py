@@ -129,8 +129,9 @@ def scratch_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
         try:
             yield folder
         except OutputError as exc:  # of a file in the folder, which nobody has named
-            exc.args = (str(exc).replace(f"{folder}{os.sep}", f"{os.fspath(path)}: its temporary "),)
-            raise
+            if exc.errno is None:
+                raise
+            raise OSError(exc.errno, os.strerror(exc.errno)) from exc
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(handle)

@@ -91,10 +91,9 @@ class Workers:
 
     def part(self, jobs: Sequence[T]) -> Sequence[T]:
         """Return those of the jobs that are in the shard."""
-        if self.shard is None:
+        if self.shard is None or isinstance(self.shard, str):
             return jobs
-        k, n = self.shard
-        return jobs[int(k) - 1::int(n)]
+        return jobs[self.shard[0] - 1::self.shard[1]]
 
 
 def _shard(given: tuple[int, int] | str | None) -> tuple[int, int] | None:

@@ -142,7 +142,7 @@ def fake_extraction(monkeypatch):
 def test_extract_videos_does_all_and_skips_what_is_done(tree, fake_extraction):
     Path("v/walk/a.avi").write_bytes(b"bad")
     seen: list[Outcome | Progress] = []
-    summary = extract_videos("v", "out", progress=seen.append, report=seen.append)
+    extract_videos("v", "out", progress=seen.append, report=seen.append)
     assert [(o.job.source, o.state) for o in seen if isinstance(o, Outcome)] == [
         ("v/run/a.avi", "done"), ("v/run/deep/c.webm", "done"), ("v/top.mkv", "done"), ("v/walk/a.avi", "failed"),
         ("v/walk/b.MP4", "done")]

@@ -161,7 +161,8 @@ def test_a_folder_is_done_what_is_bad_passed_over_and_the_rest_skipped(folder, c
 
     Path("out/a.avi/flow_y_00004.jpg").unlink()
     assert main(arguments) == 0
-    assert capsys.readouterr().err.splitlines()[-1].startswith("1 done, 1 skipped (done before); the files are in out (")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("1 done, 1 skipped (done before); the files are in out (")
     assert contents("out") == before
     assert main([*arguments, "--force", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")

@@ -202,7 +202,7 @@ def test_what_cannot_be_written_in_a_scratch_folder_is_told_of_the_output(tmp_pa
             scratch_beside(tmp_path / "out"), open("/dev/full", "wb", buffering=0) as full:
         full.write(b"x")
     assert str(found.value).startswith(f"{tmp_path}/out ")
-    message = r"/out: its temporary large cannot be written: No space left on device\.$"
+    message = r"/out cannot be written: No space left on device\.$"
     with pytest.raises(OutputError, match=message) as found, scratch_beside(tmp_path / "out") as folder, \
             replacing(folder / "large"), open("/dev/full", "wb", buffering=0) as full:
         full.write(b"x")
