@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from idt.cli.estimates import table
 from idt.cli.options import Common, Given, Many, Output, ParamsFile, Threads, params_of, shared
 from idt.cli.progress import Reporter, counted
 from idt.errors import ParameterError
@@ -27,6 +28,7 @@ def extract(
     threads: Threads = None,
     force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     verify: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    estimate: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     given: Annotated[Given, Parameter(name="*")] = Given(),
     common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> int:
@@ -59,8 +61,12 @@ def extract(
     verify
         Take a video for unchanged only when its content is, not by size and time stamp, and a file for done only when
         its check sums are right.
+    estimate
+        Write nothing; extract some frames of some of the videos and print how long all will take and how large it will
+        be.
     """
     from idt.batch import extract_videos, require_all_descriptors
+    from idt.estimate import estimate_extraction
     from idt.features import Features
     from idt.text import write_text
     from idt.work import sources_of, work_list
@@ -77,6 +83,14 @@ def extract(
                 raise ParameterError("output is -: only the --text rows of one video can go to stdout "
                                      f"({counted(len(sources), 'video')}).")
         workers, threads = shared(many, threads, len(sources))
+        if estimate:
+            with _Reporter(common) as reporter:
+                reporter.must_compile()
+                found = estimate_extraction(workers.part(sources), output, settings, boxes=boxes, text=text,
+                                            homographies=homographies, encode=encode, keep=keep, threads=threads,
+                                            jobs=workers.jobs or 1)
+            print(table(found, jobs=workers.jobs or 1, threads=threads))
+            return 0
         with _Reporter(common, workers) as reporter:
             summary = extract_videos(sources, output, settings, boxes=boxes, homographies=homographies,
                                      text=text and not stdout, encode=encode, keep=keep, threads=threads,

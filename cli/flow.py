@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Group, Parameter
 
+from idt.cli.estimates import table
 from idt.cli.options import Common, Many, Output, Threads, flags, shared, values_of
-from idt.cli.progress import Reporter, counted, in_bytes
+from idt.cli.progress import Reporter, counted
 from idt.flow.tvl1 import TVL1Params
 from idt.video_flow import FlowParams
 
 if TYPE_CHECKING:
-    from idt.estimate import FlowEstimate
     from idt.runner import Workers
 
     GivenFlow: TypeAlias = Any
@@ -73,18 +73,17 @@ def flow(
 
     settings = flow_params(given, tvl1, params)
     sources = sources_of(inputs)
-    workers, threads = shared(many, threads, 1 if estimate else len(sources),
-                              jobs=len(gpus_of(device, settings.method)) or None)
-    with _Reporter(common, workers, settings, device) as reporter:
-        if estimate:
-            reporter.must_compile()
-            found = estimate_flow(sources, output, settings, device=device, threads=threads)
-        else:
-            summary = flow_videos(sources, output, settings, device=device, threads=threads, workers=workers,
-                                  force=force, verify=verify, progress=reporter.progress, report=reporter.report)
+    workers, threads = shared(many, threads, len(sources), jobs=len(gpus_of(device, settings.method)) or None)
     if estimate:
-        print(_table(found, device, threads))
+        with _Reporter(common, None, settings, device) as reporter:
+            reporter.must_compile()
+            found = estimate_flow(workers.part(sources), output, settings, device=device, threads=threads,
+                                  jobs=workers.jobs or 1)
+        print(table(found, jobs=workers.jobs or 1, threads=threads, device=device))
         return 0
+    with _Reporter(common, workers, settings, device) as reporter:
+        summary = flow_videos(sources, output, settings, device=device, threads=threads, workers=workers, force=force,
+                              verify=verify, progress=reporter.progress, report=reporter.report)
     reporter.summary(summary, output)
     return 1 if summary.failed else 0
 
@@ -100,7 +99,7 @@ def flow_params(given: Any, tvl1: Any, file: Path | None) -> FlowParams:
 class _Reporter(Reporter):
     unit = "pairs"
 
-    def __init__(self, common: Common, workers: Workers, params: FlowParams, device: str) -> None:
+    def __init__(self, common: Common, workers: Workers | None, params: FlowParams, device: str) -> None:
         super().__init__(common, workers)
         self._params = params
         self._device = device
@@ -122,22 +121,3 @@ class _Reporter(Reporter):
         from idt.video_flow import kernels_cached
 
         return kernels_cached(self._params, self._device)
-
-
-def _table(found: FlowEstimate, device: str, threads: int) -> str:
-    """Return the table of an estimate."""
-    unreadable = f", {found.unreadable} of them cannot be read" if found.unreadable else ""
-    lines = [("videos", f"{found.videos:,}{unreadable}"), ("frames", f"{found.frames:,} by their headers"),
-             ("pairs", f"{found.pairs:,}"), ("files", f"{found.files:,}")]
-    if found.probed:
-        lines += [("time", f"{_duration(found.seconds)} on this machine ({device}, {counted(threads, 'thread')}), "
-                           f"{found.pairs / found.seconds:.3g} pairs/s"), ("disk", in_bytes(found.size))]
-    rows = "\n".join(f"{name:8}{value}" for name, value in lines)
-    return (f"{rows}\nTime and disk are estimates from {counted(found.probed, 'pair')}; nothing was written.")
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"
