@@ -131,7 +131,13 @@ def test_vectors_are_made_again_when_anything_differs(folder):
     content[-1] ^= 1
     Path("videos/a.avi").write_bytes(content)
     os.utime("videos/a.avi", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert times() == ["done", "skipped"]
+    content[-1] ^= 1
+    Path("videos/a.avi").write_bytes(content)
+    os.utime("videos/a.avi", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     options = {}
+    assert times() == ["skipped", "skipped"]  # of the same size and time
+    options = {"verify": True}
     assert times() == ["done", "skipped"]
     options = {"force": True}
     assert times() == ["done", "done"]
