@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from idt.errors import FormatError, OutputError, ParameterError
+from idt.executors import Work, rank
 from idt.keys import (
     check_replaceable,
     check_sums,
@@ -109,8 +110,7 @@ def extract_videos(inputs: Inputs, output: Paths, params: Params | None = None, 
 
 
 def extraction(params: Params, *, text: bool = False, encode: Paths | None = None, keep: int | None = None,
-               threads: int = 1, verify: bool = False
-               ) -> tuple[Callable[..., dict[str, Any]], Callable[[Job], bool]]:
+               threads: int = 1, verify: bool = False) -> tuple[Work, Callable[[Job], bool]]:
     """Return what `extract_videos` does with a video, and what tells whether that is done; its arguments and errors.
 
     The first takes other ``params``, which those of the codebook are not held against.
@@ -118,7 +118,7 @@ def extraction(params: Params, *, text: bool = False, encode: Paths | None = Non
     asked = [name for name, value in (("text", text or None), ("encode", encode), ("keep", keep)) if value is not None]
     if len(asked) > 1:
         raise ParameterError(f"{asked[0]} and {asked[1]} are given, but are different outputs: leave one of them out.")
-    work: Callable[..., dict[str, Any]] = partial(_extract, params=params, threads=threads)
+    work: Work = partial(_extract, params=params, threads=threads)
     done: Callable[[Job], bool] = partial(is_done, params=params, verify=verify)
     if text:
         require_all_descriptors(params)
@@ -271,7 +271,6 @@ def _compile_flow(params: FlowParams, device: str) -> None:
 
 def _flow(job: Job, advance: Callable[..., None], *, params: FlowParams, device: str, shared: bool, threads: int
           ) -> dict[str, Any]:
-    from idt.executors import rank
     from idt.flow.devices import one_of
     from idt.video_flow import write_flow
 

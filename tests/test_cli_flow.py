@@ -18,12 +18,16 @@ import numpy as np
 import pytest
 from clips import write_clip
 
+import idt.batch
+import idt.flow.devices
 import idt.video_flow
 from idt.cli import main
+from idt.errors import DeviceError
 from idt.flow.files import open_flows
 from idt.flow.tvl1 import PRESETS, TVL1Params
 from idt.params import flag_name
 from idt.reports import NAME
+from idt.runner import Workers
 from idt.video_flow import FlowParams, read_meta, write_flow
 from synthetic import pan
 
@@ -381,3 +385,38 @@ def test_the_bar_is_shown_on_a_terminal_only(long_video):
     assert "4 of 4 videos" in text
     assert "trajectories" not in text
     assert "idt: videos/sub/bad.avi: not a video" in text
+
+
+# Several GPUs
+
+
+@pytest.mark.parametrize(("arguments", "jobs"), [
+    (["--device", "cuda"], 1), (["--device", "cuda:2,0"], 2), (["--device", "auto"], 2),
+    (["--device", "auto", *QUICK], 2), (["--device", "cuda:0,1", "--jobs", "1"], 1), ([], 2)])
+def test_as_many_processes_as_gpus_by_default(folder, monkeypatch, arguments, jobs):
+    asked = []
+
+    def flow_videos(*_, device, workers, **__):
+        asked.append((device, workers.jobs))
+        raise DeviceError("that is enough.")
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr(idt.flow.devices, "_count", lambda: 3)
+    monkeypatch.setattr(idt.batch, "flow_videos", flow_videos)
+    assert main(["flow", "videos/a.avi", "videos/sub/b.avi", "-o", "out", *arguments]) == 1
+    assert asked == [("cpu" if not arguments else arguments[1], jobs)]
+
+
+@pytest.mark.parametrize(("workers", "number", "device"), [
+    (Workers(jobs=2), 0, "cuda:2"), (Workers(jobs=2), 1, "cuda:0"), (Workers(jobs=2), 4, "cuda:2"),
+    (Workers(jobs=1, timeout=60), 0, "cuda:2,0"), (Workers(jobs=2), None, "cuda:2,0"), (None, None, "cuda:2,0")])
+def test_each_process_has_one_gpu(folder, monkeypatch, workers, number, device):
+    """The work on a video, as the process of a number does it."""
+    used = []
+    monkeypatch.setattr(idt.flow.devices, "_count", lambda: 3)
+    monkeypatch.setattr(idt.video_flow, "check_usable", lambda params, device: None)
+    monkeypatch.setattr(idt.video_flow, "write_flow", lambda *_, device, **__: used.append(device))
+    monkeypatch.setattr(idt.batch, "rank", lambda: number)
+    monkeypatch.setattr(idt.batch, "run", lambda jobs, work, output, **_: work(jobs[0], None))
+    idt.batch.flow_videos("videos/a.avi", "out", device="cuda:2,0", workers=workers)
+    assert used == [device]
