@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from idt.cli.progress import counted, in_bytes
+from idt.cli.progress import counted, duration, in_bytes
 
 if TYPE_CHECKING:
     from idt.estimate import Estimate
@@ -24,15 +24,8 @@ def table(found: Estimate, *, jobs: int, threads: int, device: str = "cpu") -> s
         if isinstance(found, ExtractionEstimate):
             lines.append(("rows", f"{found.rows:,.0f}"))
         who = counted(threads, "thread") if jobs == 1 else f"{jobs} processes of {counted(threads, 'thread')}"
-        lines += [("time", f"{_duration(found.seconds)} on this machine ({device}, {who}), "
+        lines += [("time", f"{duration(found.seconds)} on this machine ({device}, {who}), "
                            f"{processed / found.seconds:.3g} {unit}s/s"), ("disk", in_bytes(found.size))]
     rows = "\n".join(f"{name:8}{value}" for name, value in lines)
     what = "Rows, time and disk" if isinstance(found, ExtractionEstimate) else "Time and disk"
     return f"{rows}\n{what} are estimates from {counted(found.probed, unit)}; nothing was written."
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"

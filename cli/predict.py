@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from idt.cli.options import Common, Many, Threads, shared
-from idt.cli.progress import Reporter
+from idt.cli.progress import Reporter, printable
 from idt.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class _Reporter(Reporter):
         self._top = top
         self._lines: dict[int, str | None] = {}
         self._next = 1
-        self._width = max(len(_printable(one.source)) for one in sources)
-        self._label_width = max(len(_printable(label)) for label in labels)
+        self._width = max(len(printable(one.source)) for one in sources)
+        self._label_width = max(len(printable(label)) for label in labels)
 
     def report(self, outcome: Outcome) -> None:
         if outcome.meta is None:
@@ -98,12 +98,7 @@ class _Reporter(Reporter):
                 "video": source, "trajectories": meta["rows"], "reason": meta["reason"],
                 "labels": [{"label": label, "score": score} for label, score in meta["ranking"]]})
         found = self._best(meta["ranking"][:self._top]) if meta["rows"] else f"no trajectories, {meta['reason']}"
-        return f"{_printable(source):{self._width}}   {found}"
+        return f"{printable(source):{self._width}}   {found}"
 
     def _best(self, ranking: list[tuple[str, float]]) -> str:
-        return "   ".join(f"{_printable(label):{self._label_width}} {score:5.2f}" for label, score in ranking)
-
-
-def _printable(text: str) -> str:
-    """Return a name, which need not be Unicode where files have names of bytes, as any terminal or pipe takes it."""
-    return text.encode(errors="backslashreplace").decode()
+        return "   ".join(f"{printable(label):{self._label_width}} {score:5.2f}" for label, score in ranking)

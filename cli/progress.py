@@ -241,6 +241,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
+def printable(text: str) -> str:
+    """Return a name, which need not be Unicode where files have names of bytes, as any terminal or pipe takes it."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _short(name: str) -> str:
     return name if len(name) <= 30 else f"…{name[-29:]}"
 

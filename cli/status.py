@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from idt.cli.options import Common
-from idt.cli.progress import counted, duration, in_bytes
+from idt.cli.progress import counted, duration, in_bytes, printable
 
 if TYPE_CHECKING:
     from idt.reports import Run
@@ -39,7 +39,7 @@ def status(
     for name, value in lines:
         print(f"{name:10}{value}")
     for video in failed:
-        print(f"failed    {video['reason'] or video['video']}")
+        print(f"failed    {printable(video['reason'] or video['video'])}")
 
 
 def _told(run: Run) -> str:

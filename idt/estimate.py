@@ -87,14 +87,17 @@ def estimate_flow(inputs: Inputs, output: Paths, params: FlowParams | None = Non
                   threads: int = 1, jobs: int = 1) -> FlowEstimate:
     """Estimate time and disk space of `flow_videos` from a few pairs of up to three of the videos; write nothing.
 
-    Time and space are taken to grow with the number of pixels, and `jobs` videos at a time to take as long as one.
-    Other arguments and errors are those of `flow_videos`; what is done already is not looked at.
+    Time and space are taken to grow with the number of pixels, and `jobs` videos at a time to take as long as one, but
+    for those that share a GPU. Other arguments and errors are those of `flow_videos`; what is done already is not looked
+    at.
     """
+    from idt.flow.devices import gpus_of, one_of
     from idt.video_flow import FlowParams, check_usable, files_of, flow_suffix, pairs_of
 
     settings = params or FlowParams()
     check_usable(settings, device)
-    checked_count("jobs", jobs)
+    if checked_count("jobs", jobs) > 1 and (gpus := gpus_of(device, settings.method)):
+        device, jobs = one_of(device, settings.method, 0), min(jobs, len(gpus))
     videos = work_list(inputs, output, suffix=flow_suffix(settings))
     sizes = _sizes(videos, settings.start, settings.end, 1, settings.short_side)
     pairs = {job: pairs_of(count, settings) for job, (count, _) in sizes.items()}

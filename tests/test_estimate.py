@@ -12,6 +12,7 @@ import pytest
 from clips import write_clip
 
 import idt.estimate
+import idt.flow.devices
 from idt.batch import extract_videos, fit_codebook
 from idt.cli import main
 from idt.cli.estimates import table
@@ -134,6 +135,18 @@ def test_several_flows_at_a_time(tmp_path, monkeypatch):
     inputs = ["a.avi", "b.avi", "c.avi"]
     assert [estimate_flow(inputs, "out", jobs=jobs).seconds for jobs in (1, 2, 3)] == pytest.approx([7.5, 4.5, 4.5])
 
+    used = []
+
+    def probe(job, *, device, **options):
+        used.append(device)
+        return 2, 1.0, 100
+
+    monkeypatch.setattr(idt.estimate, "_probe_flow", probe)
+    monkeypatch.setattr(idt.flow.devices, "_count", lambda: 4)
+    assert [estimate_flow(inputs, "out", device=device, jobs=jobs).seconds for device, jobs in (
+        ("cuda", 2), ("cuda:1,2", 1), ("cuda:1,2", 3))] == pytest.approx([7.5, 7.5, 4.5])
+    assert used == ["cuda"] * 3 + ["cuda:1,2"] * 3 + ["cuda:1"] * 3
+
 
 def test_the_table():
     found = ExtractionEstimate(videos=13_320, unreadable=2, frames=2_480_000, seconds=98_000, size=3.02e11, probed=410,
@@ -146,7 +159,7 @@ def test_the_table():
     assert table(nothing, jobs=1, threads=2, device="cuda").splitlines() == [
         "videos  1", "frames  1 by their headers", "pairs   0", "files   1",
         "Time and disk are estimates from 0 pairs; nothing was written."]
-    for seconds, text in ((100, "100 s"), (120, "2.0 min"), (7200, "2.0 h"), (172_800, "2.0 days")):
+    for seconds, text in ((3, "3.0 s"), (100, "100 s"), (120, "2.0 min"), (7200, "2.0 h"), (172_800, "2.0 days")):
         assert f"time    {text} on" in table(dataclasses.replace(found, seconds=seconds), jobs=1, threads=1)
 
 
@@ -161,7 +174,7 @@ def test_the_command(clip, capsys):
         assert lines[:2] == ["videos  3, 1 of them cannot be read", "frames  15 by their headers"]
         assert re.fullmatch(r"rows    5" if "--keep" in more else r"rows    \d\d+", lines[2])
         who = "2 processes of 1 thread" if "2" in more else "1 thread"
-        assert re.fullmatch(rf"time    \d+ s on this machine \(cpu, {who}\), [0-9.e+]+ frames/s", lines[3])
+        assert re.fullmatch(rf"time    [0-9.]+ s on this machine \(cpu, {who}\), [0-9.e+]+ frames/s", lines[3])
         assert re.fullmatch(r"disk    [0-9.]+ KB", lines[4])
         assert lines[5:] == ["Rows, time and disk are estimates from 12 frames; nothing was written."]
     assert not Path("out").exists()

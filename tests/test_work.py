@@ -323,15 +323,17 @@ def test_links(clip, capsys):
 
 
 def test_awkward_names(clip, capfd):
-    names = ["a b.avi", "-dash.avi", "--jobs.avi", "ünï 日本.avi", "[x]*.avi", "@list.avi", "new\nline.avi"]
-    with contextlib.suppress(OSError):  # a file system that takes Unicode only
-        Path(os.fsdecode(b"by\xffte.avi")).touch()
-        names.append(os.fsdecode(b"by\xffte.avi"))
+    names = ["a b.avi", "-dash.avi", "--jobs.avi", "ünï 日本.avi", "[x]*.avi", "@list.avi", "new\nline.avi",
+             os.fsdecode(b"by\xffte.avi")]
     for name in names:
         shutil.copy(clip, Path("v", name))
     assert extracted(capfd, "v") == (0, {}, sorted(["a.avi.npz", *(f"{name}.npz" for name in names)]))
     assert main(["extract", "-o", "out", *(f"v/{name}" for name in names)]) == 0
     assert f"0 done, {len(names)} skipped (done before); the files are in out" in capfd.readouterr().err
+    Path("v", os.fsdecode(b"bad\xff.avi")).touch()
+    assert main(["extract", "-o", "out", "v"]) == 1
+    assert main(["status", "out"]) == 0
+    assert capfd.readouterr().out.endswith("failed    v/bad\\udcff.avi: the file is empty.\n")
     os.chdir("v")
     assert main(["extract", "-o", "out", "--", "-dash.avi", "--jobs.avi"]) == 0
     assert sorted(path.name for path in Path("out").glob("*.npz")) == ["--jobs.avi.npz", "-dash.avi.npz"]
