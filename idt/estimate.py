@@ -88,8 +88,8 @@ def estimate_flow(inputs: Inputs, output: Paths, params: FlowParams | None = Non
     """Estimate time and disk space of `flow_videos` from a few pairs of up to three of the videos; write nothing.
 
     Time and space are taken to grow with the number of pixels, and `jobs` videos at a time to take as long as one, but
-    for those that share a GPU. Other arguments and errors are those of `flow_videos`; what is done already is not looked
-    at.
+    for those that share a GPU. Other arguments and errors are those of `flow_videos`; what is done already does not
+    count.
     """
     from idt.flow.devices import gpus_of, one_of
     from idt.video_flow import FlowParams, check_usable, files_of, flow_suffix, pairs_of
