@@ -25,8 +25,10 @@ from idt.work import Job
 if TYPE_CHECKING:
     from idt.runner import Workers
 
+_CONNECT = 10.0  # s
 _PATIENCE = 60.0  # s for the first worker to join
 _LOOK = 5.0  # s between two looks at how many slots there are
+_RIGHT = "the address is right"
 _IDLE = 600.0  # s after which the processes of a run that was killed are ended, when another run comes
 
 _log = logging.getLogger("idt")
@@ -58,8 +60,8 @@ class Dask:
         with _installed("dask", "dask[distributed]"):
             from distributed import Client
         self._address, self._jobs = workers.scheduler, workers.jobs
-        with _reached("Dask scheduler", self._address):
-            self._client = Client(self._address, timeout=10, set_as_default=False)
+        with _reached("Dask scheduler", self._address, _RIGHT):
+            self._client = Client(self._address, timeout=_CONNECT, set_as_default=False)
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._running: dict[Any, tuple[int, Job]] = {}
         self._slots, self._looked = 0, -_LOOK
@@ -89,7 +91,7 @@ class Dask:
     def free(self) -> bool:
         if time.monotonic() - self._looked >= _LOOK:
             self._looked = time.monotonic()
-            with _reached("Dask scheduler", self._address):
+            with _reached("Dask scheduler", self._address, _RIGHT):
                 slots = sum(self._client.nthreads().values())
             if self._slots and not slots:
                 _log.warning("No worker of the Dask scheduler is left; the run goes on when one joins it.")
@@ -140,7 +142,8 @@ class Ray:
         self._ray, self._jobs = ray, workers.jobs
         self._ours = not ray.is_initialized()
         if self._ours:
-            with _reached("Ray cluster", workers.scheduler):
+            with _reached("Ray cluster", workers.scheduler, "RAY_AUTH_MODE is set as where it was started (Ray asks for "
+                          "a token from 2.59 on)"):
                 ray.init(address=workers.scheduler, log_to_driver=False, logging_level=logging.ERROR,
                          namespace="idt")
         self._task = ray.remote(num_cpus=1, max_retries=3)(_do)
@@ -203,13 +206,13 @@ def _installed(module: str, package: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reached(what: str, address: str | None) -> Iterator[None]:
+def _reached(what: str, address: str | None, see: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of many kinds
         reason = " ".join(str(error).split())[:300]
         raise IdtError(f"The {what}{_at(address)} cannot be reached ({reason or type(error).__name__}): see that it "
-                       "runs and that the address is right.") from error
+                       f"runs and that {see}.") from error
 
 
 def _at(address: str | None) -> str:

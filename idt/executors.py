@@ -14,14 +14,12 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
 from pebble import ProcessExpired, ProcessPool
 
 from idt.errors import VideoError
-from idt.output import remove_leftovers
 from idt.work import Job
 
 Work: TypeAlias = Callable[[Job, Callable[..., None]], dict[str, Any]]
@@ -149,8 +147,6 @@ class Pool:
                  trace: TracebackType | None) -> None:
         self._processes.end(at_once=kind is not None)
         self._reader.close()
-        for _, job, _ in self._running.values():
-            remove_leftovers(folder_of(job))
 
     @property
     def free(self) -> bool:
@@ -179,11 +175,6 @@ def _nothing() -> None:
 def _context() -> Any:
     # A clean process forks the others: the threads of this one and what they hold are not copied.
     return multiprocessing.get_context("forkserver")
-
-
-def folder_of(job: Job) -> Path:
-    """Return the folder in which the output will really lie, and until then its temporary file."""
-    return Path(os.path.realpath(job.output)).parent
 
 
 class Processes:

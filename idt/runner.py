@@ -9,14 +9,14 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from idt.claims import Claims
 from idt.errors import IdtError, OutputError, ParameterError
-from idt.executors import PAUSE, Ended, Executor, Here, Pool, Work, folder_of
+from idt.executors import PAUSE, Ended, Executor, Here, Pool, Work
 from idt.output import remove_leftovers, writing
 from idt.reports import ReportWriter
 from idt.work import Job, size_of
@@ -334,7 +334,7 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
             end(number, "done", meta=ended.meta, seconds=ended.seconds, processed=ended.processed,
                 bytes=_bytes(job.output))
             return
-        remove_leftovers(folder_of(job))  # of a process that was killed
+        remove_leftovers(_folder(job))  # of a process that was killed
         if tries[number] <= workers.retries:
             waiting.append(number)
             return
@@ -348,7 +348,7 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
     elsewhere: list[int] = []  # what other runs work on
     looked, told = time.monotonic(), False
     record = ReportWriter(output, len(jobs), workers)
-    with (record if recorded else contextlib.nullcontext(), Claims(output) as claims,
+    with (_swept(cleared), record if recorded else contextlib.nullcontext(), Claims(output) as claims,
           _executor(workers, work, advance, prepare or _nothing) as place):
         while waiting or elsewhere or place.busy:
             while waiting and place.free:
@@ -362,7 +362,7 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
                 if not needed(number):  # any more: another run has just done it
                     claims.release(job.output)
                     continue
-                if (folder := folder_of(job)) not in cleared:
+                if (folder := _folder(job)) not in cleared:
                     cleared.add(folder)
                     remove_leftovers(folder)
                 tries[number] += 1
@@ -395,6 +395,21 @@ def _executor(workers: Workers, work: Work, advance: Callable[..., None], prepar
     if not workers.apart:
         return Here(work, advance)
     return Pool(work, advance, prepare, jobs=workers.jobs or 1, timeout=workers.timeout)
+
+
+def _folder(job: Job) -> Path:
+    """Return the folder in which the output will really lie, and until then its temporary file."""
+    return Path(os.path.realpath(job.output)).parent
+
+
+@contextlib.contextmanager
+def _swept(folders: Collection[Path]) -> Iterator[None]:
+    """Remove at the end what processes that were killed meanwhile have left in the folders."""
+    try:
+        yield
+    finally:
+        for folder in folders:
+            remove_leftovers(folder)
 
 
 def _nothing() -> None:

@@ -112,8 +112,8 @@ def odd(job: Job, advance, *, folder: str = ".") -> dict:
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "leave":
             os._exit(3)
-        if kind == "hang":
-            time.sleep(100)
+        if kind in ("hang", "slow"):
+            time.sleep(100 if kind == "hang" else 1)
         if kind == "bad":
             raise VideoError(f"{job.source}: bad.")
         if kind == "bug":
