@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -118,26 +117,27 @@ def extraction(params: Params, *, text: bool = False, encode: Paths | None = Non
     asked = [name for name, value in (("text", text or None), ("encode", encode), ("keep", keep)) if value is not None]
     if len(asked) > 1:
         raise ParameterError(f"{asked[0]} and {asked[1]} are given, but are different outputs: leave one of them out.")
-    work: Work = partial(_extract, params=params, threads=threads)
-    done: Callable[[Job], bool] = partial(is_done, params=params, verify=verify)
+    done: Callable[[Job], bool] = partial(is_done, params=params, keep=keep, verify=verify)
+    write: Callable[[Features, Path], dict[str, Any]]
+    kind: str | None = "features"
     if text:
         require_all_descriptors(params)
-        work, done = partial(_extract_text, params=params, threads=threads), lambda job: False
+        write, kind, done = _write_text, None, lambda job: False
     elif encode is not None:
         from idt.vectors import check_encodes, load_codebook
 
         codebook, sha256 = load_codebook(encode), str(digest(encode))
         check_encodes(codebook, encode, params)
         _warn_of_others("The videos are", params.to_dict(), codebook, encode)
-        work = partial(_extract_vectors, params=params, codebook=codebook, sha256=sha256, threads=threads)
+        write, kind = partial(_write_vectors, codebook=codebook, sha256=sha256, threads=threads), "vectors"
         done = partial(vectors_are_done, params=params, codebook=sha256, verify=verify)
     elif keep is not None:
         from idt.flow.threads import checked_count
 
-        keep = checked_count("keep", keep)
-        work = partial(_extract_sample, params=params, keep=keep, threads=threads)
-        done = partial(is_done, params=params, keep=keep, verify=verify)
-    return work, done
+        write = partial(_write_sample, keep=checked_count("keep", keep))
+    else:
+        return partial(_extract, params=params, threads=threads), done
+    return partial(_extract_aside, write=write, kind=kind, params=params, threads=threads), done
 
 
 def extract_jobs(jobs: Sequence[Job], output: Paths, params: Params, done: Callable[[Job], bool], *, threads: int = 1,
@@ -166,49 +166,45 @@ def _extract(job: Job, advance: Callable[..., None], *, params: Params, threads:
                         progress=advance, threads=threads)
 
 
-def _extract_text(job: Job, advance: Callable[..., None], *, params: Params, threads: int) -> dict[str, Any]:
-    from idt.text import write_text
+def _extract_aside(job: Job, advance: Callable[..., None], *, write: Callable[[Features, Path], dict[str, Any]],
+                   kind: str | None, params: Params, threads: int) -> dict[str, Any]:
+    """Extract a video into a file that is gone when `write` has made the output, a file of this kind, of the features.
 
-    # Column 10 of a row needs the number of frames, which is known at the end: the rows wait in a features file.
-    with _extracted(job, advance, params=params, threads=threads) as features:
-        write_text(features, job.output)
-        return features.meta
-
-
-def _extract_vectors(job: Job, advance: Callable[..., None], *, params: Params, codebook: Codebook, sha256: str,
-                     threads: int) -> dict[str, Any]:
-    check_replaceable(job.output, "vectors")
-    with _extracted(job, advance, params=params, threads=threads) as features:
-        return _write_vectors(features, job.output, codebook, sha256, threads=threads)
-
-
-def _extract_sample(job: Job, advance: Callable[..., None], *, params: Params, keep: int, threads: int
-                    ) -> dict[str, Any]:
-    from idt.features import FeatureWriter
-
-    check_replaceable(job.output, "features")
-    with _extracted(job, advance, params=params, threads=threads) as features, FeatureWriter(job.output) as writer:
-        video, inputs = features.meta["video"]["sha256"], with_sample(features.meta["inputs"], keep)
-        meta = {**features.meta, "inputs": inputs, "kept": {"rows": keep, "of": len(features)},
-                "key": key(video, params, inputs)}
-        writer.append(dataclasses.replace(features[:0], meta=meta))  # with the homographies
-        drawn = np.arange(len(features))
-        if keep < len(features):
-            drawn = np.sort(np.random.default_rng(int(video, 16)).choice(len(features), keep, replace=False))
-        for rows in np.array_split(drawn, range(_BLOCK, len(drawn), _BLOCK)):
-            writer.append(dataclasses.replace(features[rows], homographies=np.empty((0, 3, 3)), meta=meta))
-    return writer.meta
-
-
-@contextlib.contextmanager
-def _extracted(job: Job, advance: Callable[..., None], *, params: Params, threads: int) -> Iterator[Features]:
-    """Yield the features of a video from a file that is gone after the block."""
+    Column 10 of a row needs the number of frames, which is known at the end, and so does a pyramid along t.
+    """
     from idt.features import Features
 
+    if kind is not None:
+        check_replaceable(job.output, kind)
     with scratch_beside(job.output) as folder:
         aside = dataclasses.replace(job, output=folder / "features.npz")
         _extract(aside, advance, params=params, threads=threads)
-        yield dataclasses.replace(Features.load(aside.output), path=job.source)  # errors shall name what the user knows
+        # Errors shall name what the user knows. Nobody keeps the features: on a network a file that is still mapped
+        # would keep its folder.
+        return write(dataclasses.replace(Features.load(aside.output), path=job.source), job.output)
+
+
+def _write_text(features: Features, output: Path) -> dict[str, Any]:
+    from idt.text import write_text
+
+    write_text(features, output)
+    return features.meta
+
+
+def _write_sample(features: Features, output: Path, *, keep: int) -> dict[str, Any]:
+    from idt.features import FeatureWriter
+
+    video, inputs = features.meta["video"]["sha256"], with_sample(features.meta["inputs"], keep)
+    meta = {**features.meta, "inputs": inputs, "kept": {"rows": keep, "of": len(features)},
+            "key": key(video, Params.from_dict(features.meta["params"]), inputs)}
+    drawn = np.arange(len(features))
+    if keep < len(features):
+        drawn = np.sort(np.random.default_rng(int(video, 16)).choice(len(features), keep, replace=False))
+    with FeatureWriter(output) as writer:
+        writer.append(dataclasses.replace(features[:0], meta=meta))  # with the homographies
+        for rows in np.array_split(drawn, range(_BLOCK, len(drawn), _BLOCK)):
+            writer.append(dataclasses.replace(features[rows], homographies=np.empty((0, 3, 3)), meta=meta))
+    return writer.meta
 
 
 def require_all_descriptors(params: Params) -> None:

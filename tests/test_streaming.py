@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -234,6 +235,24 @@ def test_nothing_remains_of_the_features_of_a_video_that_fails(folder, monkeypat
         ["failed"], ["videos/a.avi: no."])
     assert [name for name in seen if re.fullmatch(r"\.idt-[0-9a-f]{16}\.tmp", name)]
     assert files("out") == []
+
+
+@pytest.mark.parametrize("kept", [{"encode": "x.codebook.npz"}, {"text": True}, {"keep": 40}],
+                         ids=["vectors", "text", "sample"])
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="the system does not tell what is mapped")
+def test_the_file_of_the_features_is_let_go_before_its_folder_is_removed(folder, monkeypatch, kept):
+    """On a network file system a file that is held stays, and its folder with it."""
+    held = []
+    real = shutil.rmtree
+
+    def rmtree(path, **options):
+        assert os.listdir(path) == ["features.npz"]
+        held.append("features.npz" in Path("/proc/self/maps").read_text())
+        real(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    assert run(extract_videos, "videos/a.avi", "out", QUICK, threads=2, **kept) == (["done"], [])
+    assert held == [False]
 
 
 @pytest.mark.parametrize("kept", [{"encode": "x.codebook.npz"}, {"text": True}], ids=["vectors", "text"])
