@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 from clips import write_clip
 from outcomes import outcomes
-from synthetic import pan
 from test_runner import files, jobs_of, odd
 
 import idt.clusters
 from idt.cli import main
 from idt.errors import IdtError
 from idt.runner import Workers, run
+from synthetic import pan
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent

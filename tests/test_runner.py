@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -87,7 +88,11 @@ def test_the_folder_of_the_outputs_is_made_or_the_run_does_not_begin():
     ({"jobs": 0}, "jobs is 0: it must be an integer from 1"), ({"jobs": 2.0}, r"jobs is 2\.0"),
     ({"retries": -1}, "retries is -1: it must be an integer from 0"), ({"jobs": True}, "jobs is True"),
     ({"timeout": 0}, "timeout is 0: it must be a number of seconds above 0"),
-    ({"timeout": float("nan")}, "timeout is nan")])
+    ({"timeout": float("nan")}, "timeout is nan"),
+    ({"backend": "spark"}, "backend is 'spark': it must be one of local, dask, ray"),
+    ({"scheduler": "a:1"}, "scheduler is a:1, but the backend is local: give the backend, dask or ray, too"),
+    ({"shard": "0/3"}, "shard is '0/3': it must be K/N with K from 1 to N, such as 3/16"),
+    *(({"shard": shard}, "shard is") for shard in ("4/3", "x", "1/3 ", (1, 2, 3), (1.0, 2)))])
 def test_workers_that_cannot_be(values, message):
     with pytest.raises(ParameterError, match=message):
         Workers(**values)
@@ -112,8 +117,9 @@ def odd(job: Job, advance, *, folder: str = ".") -> dict:
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "leave":
             os._exit(3)
-        if kind in ("hang", "slow"):
-            time.sleep(100 if kind == "hang" else 1)
+        time.sleep({"hang": 100, "slow": 1, "brief": 0.3}.get(kind, 0))
+        if kind == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if kind == "bad":
             raise VideoError(f"{job.source}: bad.")
         if kind == "bug":
@@ -188,6 +194,19 @@ def test_the_largest_are_begun_first():
     run(jobs_of("a", "b", "c", "none"), odd, ".", workers=TWO, done=lambda job: began.append(job.source))
     began = began[::2]
     assert began == ["b", "c", "a", "none"]
+
+
+@pytest.mark.parametrize("workers", [Workers(), TWO])
+def test_a_full_disk_ends_the_run(workers):
+    names = ["a", "full", *(f"b{n}" for n in range(9))]
+    seen = []
+    message = (r"^\.: the run stops, for nothing more can be written there \(No space left on device\), with \d+ of 11 "
+               r"videos left: make room and give the same command again\.$")
+    with pytest.raises(OutputError, match=message):
+        run(jobs_of(*names), odd, ".", workers=workers, report=seen.append)
+    assert [o.reason for o in seen if o.state == "failed"] == ["full.npz cannot be written: No space left on device."]
+    assert not Path("b8.npz").exists()
+    assert run(jobs_of("a", "full"), odd, ".", workers=workers).failed  # nothing else is left: an ordinary failure
 
 
 def test_warnings_of_the_processes_are_logged(caplog):

@@ -1,0 +1,176 @@
+"""claims: runs with one output folder share the work, and what a dead run has claimed is taken over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_runner import files, jobs_of, odd
+
+import idt.claims
+from idt.claims import Claims
+from idt.runner import Workers, run
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_an_output_is_claimed_once():
+    with Claims(".") as one, Claims(".") as two:
+        assert one.take("a.npz")
+        assert not two.take("a.npz")
+        assert not two.take(Path("a.npz").absolute())
+        assert two.take("walk/a.npz")
+        one.release("a.npz")
+        assert two.take("a.npz")
+        assert not one.take("a.npz")
+        two.release("b.npz")  # never claimed
+    assert os.listdir() == []
+
+
+def test_claims_end_with_their_run():
+    with Claims(".") as one:
+        with Claims(".") as two:
+            assert two.take("a.npz")
+        assert one.take("a.npz")
+    assert os.listdir() == []
+
+
+def dead_run(machine: bytes) -> Path:
+    """Make what a run that was killed has left: its file and a claim of a.npz."""
+    with Claims(".") as one:
+        one.take("a.npz")
+        (claim,) = one._claimed
+    claim.parent.mkdir()
+    path = claim.parent / "run-dead"
+    path.write_bytes(machine)
+    claim.symlink_to(path.name)
+    return path
+
+
+def test_claims_of_a_run_that_was_killed_here_are_taken_over_at_once():
+    dead_run(idt.claims._machine())
+    with Claims(".") as one:
+        assert sorted(path.name[:4] for path in Path(".idt-claims").iterdir()) == ["run-"]  # its own
+        assert one.take("a.npz")
+    assert os.listdir() == []
+
+
+def test_claims_of_another_machine_last_while_it_gives_a_sign_of_life(monkeypatch):
+    path = dead_run(b"another machine")
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with Claims(".") as one:
+        assert not one.take("a.npz")
+        now += 119
+        assert not one.take("a.npz")
+        os.utime(path, (5, 5))
+        now += 2
+        assert not one.take("a.npz")
+        now += 119
+        assert not one.take("a.npz")
+        now += 2
+        assert one.take("a.npz")
+
+
+def test_a_run_gives_signs_of_life(monkeypatch):
+    monkeypatch.setattr(idt.claims, "_BEAT", 0.05)
+    with Claims(".") as one:
+        os.utime(one._run, (5, 5))
+        until = time.monotonic() + 20
+        while one._run.stat().st_mtime == 5:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def test_where_nothing_can_be_written_all_can_be_taken():
+    Path(".idt-claims").write_text("a file")
+    with Claims(".") as one, Claims(".") as two:
+        assert one.take("a.npz")
+        assert two.take("a.npz")
+    assert Path(".idt-claims").read_text() == "a file"
+
+
+RUN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from test_runner import Workers, jobs_of, odd, run
+if __name__ == "__main__":
+    names = [f"{sys.argv[3]} {n}" for n in range(8)]
+    run(jobs_of(*names), odd, ".", workers=Workers(jobs=int(sys.argv[2])), done=lambda job: Path(job.output).exists(),
+        report=lambda outcome: print(outcome.state, flush=True))
+"""
+
+
+def started(jobs: int, kind: str = "brief") -> subprocess.Popen[bytes]:
+    Path("script.py").write_text(RUN)
+    return subprocess.Popen([sys.executable, "script.py", str(Path(__file__).parent), str(jobs), kind],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_two_runs_share_the_work(jobs):
+    runs = [started(jobs), started(jobs)]
+    told = [run.communicate(timeout=60)[0].split() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert [len(states) for states in told] == [8, 8]
+    assert sum(states.count(b"done") for states in told) == 8
+    assert sum(states.count(b"skipped") for states in told) == 8
+    assert min(states.count(b"done") for states in told) > 0
+    assert [Path(f"brief {n}.tries").read_text() for n in range(8)] == ["x"] * 8
+    assert [name for name in os.listdir() if name.startswith(".idt")] == []
+    assert sorted(name for name in os.listdir() if name.startswith("report")) == ["report-2.jsonl", "report.jsonl"]
+
+
+def test_a_run_that_waits_for_one_that_is_killed_does_its_videos():
+    other = started(1, "hang")
+    until = time.monotonic() + 30
+    while not Path("hang 0.tries").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+    def kill(outcome):
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+
+    summary = run(jobs_of("hang 0", "a"), partial_work, ".", report=kill)
+    other.communicate()
+    assert (summary.done, summary.failed) == (2, ())
+    assert [name for name in files() if name.endswith(".npz")] == ["a.npz", "hang 0.npz"]
+
+
+def partial_work(job, advance):
+    Path(job.output).write_bytes(b"x")
+    return {}
+
+
+def test_waiting_is_said(caplog):
+    other = started(1)
+    until = time.monotonic() + 30
+    while not Path("brief 0.tries").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    summary = run(jobs_of("brief 0"), odd, ".", done=lambda job: Path(job.output).exists())
+    other.communicate()
+    assert (summary.done, summary.skipped) == (0, 1)
+    assert [record.getMessage() for record in caplog.records] == ["Waiting for another run, which works on brief 0."]
+
+
+def test_shards_are_all_and_none_twice():
+    names = [f"a{n}" for n in range(7)]
+    done = []
+    for k in (1, 2, 3):
+        run(jobs_of(*names), lambda job, advance: done.append((k, job.source)) or {}, ".",  # noqa: B023
+            workers=Workers(shard=f"{k}/3"))
+    assert done == [(1, "a0"), (1, "a3"), (1, "a6"), (2, "a1"), (2, "a4"), (3, "a2"), (3, "a5")]
+    run(jobs_of("a"), odd, ".", workers=Workers(shard=(2, 3)))
+    assert not Path("a.npz").exists()
