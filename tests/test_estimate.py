@@ -8,6 +8,8 @@ import re
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from clips import write_clip
 
@@ -35,8 +37,12 @@ def clip(tmp_path, monkeypatch, one_core):
 
 
 @pytest.mark.parametrize("mode", ["features", "text", "encode", "keep"])
-def test_a_video_that_is_probed_whole_gives_what_its_extraction_gives(clip, mode):
-    params = dataclasses.replace(QUICK, short_side=64, step=2) if mode == "features" else QUICK
+def test_a_video_that_is_probed_whole_gives_what_its_extraction_gives(clip, monkeypatch, mode):
+    params = QUICK
+    if mode == "features":
+        params = dataclasses.replace(QUICK, short_side=64, step=2)
+        monkeypatch.setattr(idt.estimate, "_PROBE_FRAMES", 1)
+        monkeypatch.setattr(idt.estimate, "_PROBE_SECONDS", 0.0)
     extract_videos(clip, "whole", params)
     rows = len(Features.load("whole/a.avi.npz"))
     assert rows > 30
@@ -74,10 +80,11 @@ def test_time_and_rows_grow_with_frames_and_pixels(tmp_path, monkeypatch):
                 idt.estimate._Run(n, 1.0 + (n - 1) * pixels / 1000, 5000 + 7 * (n - 5) * pixels, (n - 5) * pixels))
 
     monkeypatch.setattr(idt.estimate, "_probe_extraction", probe)
-    inputs = ["a.avi", "b.avi", "c.avi", "d.avi", "bad.avi", "gone.avi", "none", "a.avi/*"]
+    Path("e.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((48, 64), np.uint8))[1])
+    inputs = ["a.avi", "b.avi", "c.avi", "d.avi", "bad.avi", "gone.avi", "none", "a.avi/*", "e.jpg"]
     found = estimate_extraction(inputs, "out", QUICK)
     assert asked == ["a.avi", "b.avi", "c.avi"]  # d is too short for trajectories
-    assert (found.videos, found.unreadable, found.frames, found.probed) == (8, 4, 151, 50)
+    assert (found.videos, found.unreadable, found.frames, found.probed) == (9, 5, 151, 50)
     seconds = [1 + frames * 64 * height / 1000 for frames, height in ((100, 48), (40, 96), (6, 48), (5, 48))]
     rows = [95 * 64 * 48, 35 * 64 * 96, 1 * 64 * 48, 0]
     assert found.rows == pytest.approx(sum(rows))
@@ -182,3 +189,17 @@ def test_the_command(clip, capsys):
     assert "only the --text rows of one video can go to stdout" in capsys.readouterr().err
     assert main(["extract", "a.avi", "-o", "-", "--text", "--estimate"]) == 0
     assert capsys.readouterr().out.startswith("videos  1\n")
+
+
+def test_the_flags_that_say_how_many_videos_are_worked_on(clip, monkeypatch, capsys):
+    given = []
+
+    def stub(inputs, output, params, **options):
+        given.append(([found.source for found in inputs], options["jobs"], options["threads"]))
+        return ExtractionEstimate(videos=1, unreadable=0, frames=1, seconds=0, size=0, probed=0, rows=0)
+
+    monkeypatch.setattr(idt.estimate, "estimate_extraction", stub)
+    names = ["a.avi", "b.avi", "c.avi", "d.avi"]
+    assert main(["extract", *names, "-o", "out", "--estimate", "--jobs", "3", "--threads", "2"]) == 0
+    assert main(["extract", *names, "-o", "out", "--estimate", "--shard", "2/2"]) == 0
+    assert given == [(names, 3, 2), (["b.avi", "d.avi"], 1, 1)]

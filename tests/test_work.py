@@ -80,6 +80,10 @@ def test_links_to_folders_are_not_followed_unless_they_are_given(tree):
     assert list(listed("v")) == ["v/run/a.avi", "v/run/deep/c.webm", "v/top.mkv", "v/walk/a.avi", "v/walk/b.MP4"]
     assert listed("v/**/walk/*.avi") == listed("v/walk/**/*.avi") == {"v/walk/a.avi": "a.avi.npz"}
     assert listed("**/deep/**/*.webm") == listed("v/[rt]*/**/c.*") == {"v/run/deep/c.webm": "c.webm.npz"}
+    Path("v/[tw]").mkdir()
+    Path("v/[tw]/d.webm").touch()
+    assert listed("v/**/**/d.*") == {"v/[tw]/d.webm": "d.webm.npz"}
+    shutil.rmtree("v/[tw]")
     assert listed("v/walk/up") == {f"v/walk/up/{name.removesuffix('.npz')}": name for name in listed("v").values()}
 
 
@@ -99,6 +103,7 @@ def test_a_csv_names_videos_as_a_dataset_does(tree):
                                  "walk,walk/a.avi,,\n\n"
                                  "walk, ./walk/a.avi ,2.5,\n"
                                  'run,"run/deep/../../walk/b.MP4",,x\n'
+                                 "run,walk/b.MP4,3,x\n"
                                  "run,../i/clip.1,,\n"
                                  f"run,{tree}/v/run/nope [1].avi,,\n", encoding="utf-8-sig")
     place = Path(tree).relative_to("/")
@@ -254,6 +259,7 @@ def test_what_stands_for_nothing_is_a_job_that_fails(tree):
                                                    "of a video."),
         ("none", "out/none.npz", VideoError, empty)]
     assert work_list(["v/top.mkv", "none"], "out", boxes="boxes/a.txt")[0].boxes == Path("boxes/a.txt")
+    assert len(work_list(["v/top.mkv", "none"], ".", homographies="none.npz")) == 2
     with pytest.raises(VideoError, match=r"^v/\*\.xyz: nothing matches\.$"):
         work_list(["v/*.xyz", "none"], "out")
 
