@@ -204,6 +204,11 @@ class Tally:
         self._sums = {"frames": 0, "rows": 0, "bytes": 0}
         self._began = time.perf_counter()
 
+    @property
+    def count(self) -> int:
+        """Number of the outcomes that were added."""
+        return sum(self._counts.values()) + len(self._failed)
+
     def add(self, outcome: Outcome) -> None:
         """Add the outcome of a job."""
         if outcome.state == "failed":
@@ -340,9 +345,10 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
             return
         end(number, "failed", error=ended.error, seconds=ended.seconds, processed=ended.processed)
         if isinstance(ended.error, OutputError) and ended.error.errno in _FULL and (waiting or elsewhere):
+            remedy = "make it writable" if ended.error.errno == errno.EROFS else "make room"
             raise OutputError(f"{os.fspath(output)}: the run stops, for nothing more can be written there "
-                              f"({os.strerror(ended.error.errno)}), with {len(waiting) + len(elsewhere)} of "
-                              f"{len(jobs)} videos left: make room and give the same command again.")
+                              f"({os.strerror(ended.error.errno)}), with {len(jobs) - tally.count} of {len(jobs)} "
+                              f"videos left: {remedy} and give the same command again.")
 
     waiting = deque(sorted(range(len(jobs)), key=lambda n: -sizes[n]) if workers.apart else range(len(jobs)))
     elsewhere: list[int] = []  # what other runs work on
