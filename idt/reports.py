@@ -19,6 +19,7 @@ from idt.errors import FormatError
 
 if TYPE_CHECKING:
     from idt.runner import Outcome, Workers
+    from idt.work import Job
 
 Paths: TypeAlias = str | os.PathLike[str]
 
@@ -37,8 +38,10 @@ class ReportWriter:
     A run begins with ``{"run": "begun", ...}`` and, unless it is stopped, ends with ``{"run": "ended", ...}``. Between
     them each video that was done or failed has a line as soon as it has: ``video``, ``output`` (below the folder),
     ``status``, ``reason`` (of a failure, or why there is nothing in the result), ``time`` (when it ended), ``seconds``,
-    ``frames`` (decoded), ``rows``, ``bytes``. What was done before and skipped is only counted. A file has one writer
-    at a time, who locks it: of several runs at a time the second writes to ``report-2.jsonl``, and so on.
+    ``frames`` (decoded), ``rows``, ``bytes``. What was done before and skipped is only counted, but for what no report
+    tells, because the run that did it was killed or could not write: it has a line without numbers at the end. A file
+    has one writer at a time, who locks it: of several runs at a time the second writes to ``report-2.jsonl``, and so
+    on.
 
     Parameters
     ----------
@@ -53,6 +56,7 @@ class ReportWriter:
         self._first = {"videos": videos, "backend": workers.backend, "jobs": workers.jobs, "timeout": workers.timeout,
                        "retries": workers.retries, "shard": shard}
         self._counts = {"done": 0, "skipped": 0, "failed": 0}
+        self._skipped: list[Job] = []
         self._file: BinaryIO | None = None
         self._began = time.perf_counter()
 
@@ -80,6 +84,7 @@ class ReportWriter:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         if kind is None:
+            self._tell_of_skipped()
             self._write({"run": "ended", "time": _now(), "seconds": round(time.perf_counter() - self._began, 3),
                          **self._counts})
         if self._file is not None:
@@ -88,12 +93,28 @@ class ReportWriter:
     def add(self, outcome: Outcome) -> None:
         """Add the line of a video; of one that was skipped there is none."""
         self._counts[outcome.state] += 1
-        if outcome.state != "skipped":
-            self._write({
-                "video": outcome.job.source, "output": os.path.relpath(outcome.job.output, self._folder),
-                "status": outcome.state, "reason": outcome.reason or (outcome.meta or {}).get("reason"),
-                "time": _now(), "seconds": round(outcome.seconds, 3), "frames": outcome.frames, "rows": outcome.rows,
-                "bytes": outcome.bytes if outcome.state == "done" else None})
+        if outcome.state == "skipped":
+            self._skipped.append(outcome.job)
+        else:
+            self._tell(outcome.job, outcome.state, outcome.reason or (outcome.meta or {}).get("reason"),
+                       seconds=round(outcome.seconds, 3), frames=outcome.frames, rows=outcome.rows,
+                       bytes=outcome.bytes if outcome.state == "done" else None)
+
+    def _tell_of_skipped(self) -> None:
+        try:
+            videos = read_status(self._folder).videos if self._skipped and self._file is not None else {}
+        except FormatError:  # another report in the folder is damaged
+            return
+        for job in self._skipped:
+            if videos.get(self._name(job), {}).get("status") != "done":
+                self._tell(job, "done", None, **dict.fromkeys(("seconds", "frames", "rows", "bytes")))
+
+    def _name(self, job: Job) -> str:
+        return os.path.relpath(job.output, self._folder)
+
+    def _tell(self, job: Job, status: str, reason: str | None, **numbers: float | None) -> None:
+        self._write({"video": job.source, "output": self._name(job), "status": status, "reason": reason,
+                     "time": _now(), **numbers})
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is not None:

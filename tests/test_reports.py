@@ -41,11 +41,26 @@ def test_each_video_has_a_line_and_each_run_two(workers):
     assert last.pop("time") >= "2026"
     assert last.pop("seconds") >= 0
     assert last == {"run": "ended", "done": 1, "skipped": 1, "failed": 1}
-    assert all(video.pop("seconds") >= 0 and video.pop("time") >= "2026" for video in videos)
+    assert all(video.pop("time") >= "2026" for video in videos)
+    assert all((video.pop("seconds") is None) == (video["video"] == "old") for video in videos)
     assert sorted(videos, key=lambda video: video["video"]) == [
         {"video": "a", "output": "a.npz", "status": "done", "reason": None, "frames": None, "rows": 40, "bytes": 4},
         {"video": "bad", "output": "bad.npz", "status": "failed", "reason": "bad: bad.", "frames": None, "rows": None,
+         "bytes": None},
+        {"video": "old", "output": "old.npz", "status": "done", "reason": None, "frames": None, "rows": None,
          "bytes": None}]
+
+
+def test_what_is_done_though_no_report_tells_is_told_by_the_run_that_skips_it(capsys):
+    run(jobs_of("a", "bad"), odd, ".")
+    for _ in range(2):  # as if a run in between had done it, but was killed before it could tell
+        run(jobs_of("a", "bad"), odd, ".", done=lambda job: True)
+    told = [(line["video"], line["status"], line["rows"]) for line in lines() if "video" in line]
+    assert told == [("a", "done", 40), ("bad", "failed", None), ("bad", "done", None)]
+    assert main(["status", "."]) == 0
+    _, everything, results = capsys.readouterr().out.splitlines()
+    assert everything == "all runs  2 videos done, 0 failed"
+    assert results.startswith("results   0 frames, 40 rows, 4 B, ")
 
 
 def test_the_latest_line_of_a_video_counts(capsys):
