@@ -26,7 +26,7 @@ from idt.keys import (
     vectors_are_done,
     with_sample,
 )
-from idt.output import prepared, replacing, scratch_beside
+from idt.output import prepared, replacing, scratch_beside, writing
 from idt.params import DESCRIPTORS, Params
 from idt.runner import Outcome, Progress, Summary, Workers, run
 from idt.work import Inputs, Job, encode_list, features_files, sources_of, work_list
@@ -492,20 +492,30 @@ def _predict(job: Job, advance: Callable[..., None], *, model: Model, params: Pa
     from idt.classifier import predict
     from idt.features import Features
 
-    found = _kept(job, params) if keep else None
-    if found is None:
-        try:
-            _extract(job, advance, params=params, threads=threads)
-        except OutputError as error:
-            if keep:
-                raise
-            raise OutputError(f"{job.source}: {str(error).removesuffix('.')}; choose another folder of temporary files "
-                              "(TMPDIR), or give one for features.") from error
-        found = Features.load(job.output)
     if not keep:
-        job.output.unlink()  # what is mapped of it stays readable
+        found = _passing(job, advance, params=params, threads=threads)
+    elif (kept := _kept(job, params)) is not None:
+        found = kept
+    else:
+        _extract(job, advance, params=params, threads=threads)
+        found = Features.load(job.output)
     ranked = predict(found, model, threads=threads)
     return {**found.meta, "ranking": [[*pair] for pair in zip(ranked.labels, ranked.scores, strict=True)]}
+
+
+def _passing(job: Job, advance: Callable[..., None], *, params: Params, threads: int) -> Features:
+    """Return the features of a video, whose file is gone already; what is mapped of it stays readable."""
+    from idt.features import Features
+
+    near = job.output.parent  # the folder of the run, which is not there on another machine
+    try:
+        with writing(near), tempfile.TemporaryDirectory(prefix="idt-", dir=near if near.is_dir() else None) as folder:
+            passing = dataclasses.replace(job, output=Path(folder, "features.npz"))
+            _extract(passing, advance, params=params, threads=threads)
+            return Features.load(passing.output)
+    except OutputError as error:
+        raise OutputError(f"{job.source}: {str(error).removesuffix('.')}; choose another folder of temporary files "
+                          "(TMPDIR), or give one for features.") from error
 
 
 def _kept(job: Job, params: Params) -> Features | None:

@@ -142,8 +142,8 @@ class Ray:
         self._ray, self._jobs = ray, workers.jobs
         self._ours = not ray.is_initialized()
         if self._ours:
-            with _reached("Ray cluster", workers.scheduler, "RAY_AUTH_MODE is set as where it was started (Ray asks for "
-                          "a token from 2.59 on)"):
+            see = "RAY_AUTH_MODE is set as where it was started (from 2.59 on Ray asks for a token)"
+            with _reached("Ray cluster", workers.scheduler, see):
                 ray.init(address=workers.scheduler, log_to_driver=False, logging_level=logging.ERROR,
                          namespace="idt")
         self._task = ray.remote(num_cpus=1, max_retries=3)(_do)
