@@ -299,8 +299,8 @@ def test_a_full_folder_of_temporary_files_is_named(folder, capsys, monkeypatch):
     monkeypatch.setattr(os, "replace", full)
     assert main(["predict", "set.model.npz", "set/pan/0.avi", "--jobs", "1"]) == 1
     assert re.fullmatch(
-        rf"idt: set/pan/0\.avi: {re.escape(str(folder))}/idt-\w+/idt-\w+/features\.npz cannot be written: No space left "
-        r"on device; choose another folder of temporary files \(TMPDIR\), or give one for features\.\n",
+        rf"idt: set/pan/0\.avi: {re.escape(str(folder))}/idt-\w+/idt-\w+/features\.npz cannot be written: No space "
+        r"left on device; choose another folder of temporary files \(TMPDIR\), or give one for features\.\n",
         capsys.readouterr().err)
     assert main(["predict", "set.model.npz", "set/pan/0.avi", "--features", "new", "--jobs", "1"]) == 1
     assert capsys.readouterr().err == "idt: new/0.avi.npz cannot be written: No space left on device.\n"
