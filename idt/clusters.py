@@ -60,6 +60,7 @@ class Dask:
         with _installed("dask", "dask[distributed]"):
             from distributed import Client
         self._address, self._jobs = workers.scheduler, workers.jobs
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it has to tell, we tell
         with _reached("Dask scheduler", self._address, _RIGHT):
             self._client = Client(self._address, timeout=_CONNECT, set_as_default=False)
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -115,19 +116,17 @@ class Dask:
         from distributed import KilledWorker
 
         number, job = self._running.pop(future)
-        if future.status == "finished":
-            with contextlib.suppress(Exception):  # whoever had the result has just died
-                ended: Ended = future.result()
-                return ended
-        try:
-            error = future.exception(timeout=10)
-        except Exception as lost:
+        if future.status not in ("finished", "error"):
             raise IdtError(f"The Dask scheduler{_at(self._address)} was lost, or has dropped the work: start it, and "
-                           "give the same command again.") from lost
-        if isinstance(error, KilledWorker):
+                           "give the same command again.")
+        try:
+            ended: Ended = future.result()
+            return ended
+        except KilledWorker:
             return Ended(number, error=VideoError(f"{job.source}: the Dask workers that it was given to died one "
                                                   "after the other."))
-        return Ended(number, error=_explained(error))
+        except Exception as error:
+            return Ended(number, error=_explained(error))
 
 
 class Ray:
@@ -229,12 +228,12 @@ def _drained(ended: queue.SimpleQueue[Any]) -> list[Any]:
     return found
 
 
-def _explained(error: BaseException | None) -> Exception:
+def _explained(error: Exception) -> Exception:
     """Return an error of the cluster itself, not of the work, as one of ours."""
     if isinstance(error, ImportError):
         return IdtError(f"The workers of the cluster cannot import densetraj ({error}): install version {__version__} "
                         "where they run.")
-    return error if isinstance(error, Exception) else IdtError(f"The cluster gave the work up ({error!r}).")
+    return error
 
 
 # On the workers
