@@ -76,13 +76,13 @@ class Reporter:
         if self._bar is None:
             if time.perf_counter() - self._said >= _MINUTE and self._videos > 1 and not self._common.quiet:
                 self._said = time.perf_counter()
-                self._say(f"idt: {self._ended:,} of {self._videos:,} videos, {self._told()}")
+                self._say(", ".join([f"idt: {self._ended:,} of {self._videos:,} videos", *self._told()]))
         elif self._videos:
             running = list(self._running.values())
             name = _short(Path(running[0].job.source).name) if self._videos == 1 and running else \
                 f"{self._ended:,} of {self._videos:,} videos"
             self._bar.update(self._bar.task_ids[0], description=name, completed=self._processed_now(),
-                             total=self._expected(), rate=self._told())
+                             total=self._expected(), rate=", ".join(self._told()))
 
     def _processed_now(self) -> int:
         return self._processed + sum(p.done for p in self._running.values())
@@ -93,14 +93,13 @@ class Reporter:
         Of the videos that have not begun only the size of their files is known: they are taken to have as many frames a
         byte as the others.
         """
-        running = self._running.values()
-        known = self._processed + sum(p.total or p.done for p in running)
-        share = self._done + sum(p.share for p in running if p.total)
-        if not (known and share):
+        begun = [p for p in self._running.values() if p.total]
+        known, share = self._processed + sum(p.total or 0 for p in begun), sum(p.share for p in begun)
+        if not (known and share + self._done):
             return None
-        return known + known / share * max(0.0, 1 - self._gone - sum(p.share for p in running))
+        return known + known / (share + self._done) * max(0.0, 1 - self._gone - share)
 
-    def _told(self) -> str:
+    def _told(self) -> list[str]:
         """Return what is told of the whole run."""
         processed, expected = self._processed_now(), self._expected()
         seconds = time.perf_counter() - self._began
@@ -110,9 +109,8 @@ class Reporter:
             parts += [f"{processed / seconds:.1f} {self.unit}/s"]
             parts += [f"{duration((expected - processed) / processed * seconds)} left"] if expected else []
         rows = [p.trajectories for p in self._running.values() if p.trajectories is not None]
-        parts += [f"{sum(rows)} trajectories"] if rows and self._ended == 0 and len(rows) == 1 else []
-        parts += [f"{self._failed} failed"] if self._failed else []
-        return ", ".join(parts)
+        parts += [f"{sum(rows)} trajectories"] if rows and self._videos == 1 else []
+        return parts + ([f"{self._failed} failed"] if self._failed else [])
 
     def report(self, outcome: Outcome) -> None:
         """Print the line of a video that is done or failed."""

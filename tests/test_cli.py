@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from clips import write_clip
 
 import idt
 import idt.batch
+import idt.cli.progress
 import idt.pipeline
 from idt.cli import main
 from idt.features import Features
@@ -538,6 +540,24 @@ def test_demo_makes_extracts_and_draws(folder, capsys):
 def long_video(folder, pictures):
     """A video whose extraction takes some seconds."""
     return write_clip(folder / "long.avi", np.tile(np.tile(pictures, (1, 3, 3)), (15, 1, 1)))
+
+
+def test_without_a_terminal_a_line_now_and_then_tells_how_far_all_is(folder, capsys, monkeypatch):
+    shutil.copy("videos/a.avi", "videos/c.avi")
+    Path("videos/sub/bad.avi").unlink()
+    assert main(["extract", "videos/c.avi", "-o", "out", "--quiet"]) == 0
+    monkeypatch.setattr(idt.cli.progress, "_MINUTE", 0.0)
+    assert main(["extract", "videos", "-o", "out", "--jobs", "1"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "idt: 0 of 3 videos"
+    told = [re.fullmatch(r"idt: (\d) of 3 videos, (\d+) of about (\d+) frames, [0-9.]+ frames/s, [0-9.]+ s left", line)
+            for line in lines if "of about" in line]
+    counts = [tuple(map(int, line.groups())) for line in told]
+    # Of three videos of 20 frames one is skipped, which is not known until its turn comes.
+    assert [(done, processed) for done, processed, _ in counts if processed % 20] == [
+        *((0, n) for n in range(1, 20)), *((2, n) for n in range(21, 40))]
+    assert abs(counts[0][2] - 60) < 3
+    assert counts[-1] == (3, 40, 40)
 
 
 @pytest.mark.parametrize("text", [[], ["--text"]], ids=["npz", "text"])
