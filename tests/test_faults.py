@@ -35,6 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are s
 
 IDT = [sys.executable, "-c", "import sys; from idt.cli import main; sys.exit(main())"]
 QUICK = ["--length", "5", "--no-camera", "--stride", "8"]
+FLAGS = {"extract": QUICK, "flow": ["--method", "farneback"]}
 
 # The same command, but for what decoding a video of a certain name does after some pictures, in whatever process: a
 # process of the run imports this file, too.
@@ -102,8 +103,8 @@ def started(program: list[str], command: str, *arguments: str) -> subprocess.Pop
                             start_new_session=True)
 
 
-def strange(*arguments: str, output: str = "out", videos: str = "v") -> subprocess.Popen[str]:
-    return started([sys.executable, "strange.py"], "extract", videos, "-o", output, *QUICK, *arguments)
+def strange(command: str, *arguments: str, videos: str = "v") -> subprocess.Popen[str]:
+    return started([sys.executable, "strange.py"], command, videos, "-o", "out", *FLAGS[command], *arguments)
 
 
 def until(reached: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
@@ -160,16 +161,17 @@ def status(capsys: pytest.CaptureFixture[str], output: str = "out") -> list[str]
     return [line for line in text.splitlines() if not line.startswith("results")]
 
 
-def finished(expected: dict[str, bytes], capsys: pytest.CaptureFixture[str], *, done: int, output: str = "out") -> None:
-    """Run once more, which does what is left: then all is as if nothing had been."""
+def finished(expected: dict[str, bytes], capsys: pytest.CaptureFixture[str], *, done: int,
+             command: str = "extract") -> None:
+    """Run once more, which does what is left of the six videos: then all is as if nothing had been."""
     capsys.readouterr()
-    assert main(["extract", "v", "-o", output, *QUICK, "--jobs", "1"]) == 0
-    skipped = f", {len(expected) - done} skipped (done before)" if done < len(expected) else ""
-    assert capsys.readouterr().err.splitlines()[-1].startswith(f"{done} done{skipped}; ")
-    assert made(output) == expected
-    assert status(capsys, output)[0] == (f"last run  {len(expected)} videos, 1 process, begun T; it ended after S: "
-                                         f"{done} done{skipped}, 0 failed")
-    assert status(capsys, output)[1] == f"all runs  {len(expected)} videos done, 0 failed"
+    assert main([command, "v", "-o", "out", *FLAGS[command], "--jobs", "1"]) == 0
+    told = f"{done} done" + (f", {6 - done} skipped (done before)" if done < 6 else "")
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"{told}; ")
+    assert made() == expected
+    assert [name for name in os.listdir("out") if name.startswith(".")] == []
+    assert status(capsys)[0] == f"last run  6 videos, 1 process, begun T; it ended after S: {told}, 0 failed"
+    assert status(capsys)[1] == "all runs  6 videos done, 0 failed"
 
 
 # ---- kills ----------------------------------------------------------------------------------------------------------
@@ -204,6 +206,7 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_as_if_nothing_had_been(folde
     assert last.communicate()[0] == ""
     assert last.returncode == 0
     assert made() == expected
+    assert [name for name in os.listdir("out") if name.startswith(".")] == []
     for run in (*runs, last):
         until(lambda: not _alive(run.pid))  # noqa: B023
     assert status(capsys)[0].startswith("last run  8 videos, 2 processes, begun T; it ended after S: ")
@@ -216,7 +219,7 @@ DIED = "v/0held.avi: the process that worked on it died (signal 9, Killed; perha
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_process_that_is_killed_costs_its_own_video(small, capsys, retries):
     Path("hold").touch()
-    run = strange("--jobs", "2", "--retries", str(retries))
+    run = strange("extract", "--jobs", "2", "--retries", str(retries))
     until(holds(run, "0held", "1held"), run)
     assert status(capsys) == ["last run  6 videos, 2 processes, begun T; it is going on",
                               "all runs  0 videos done, 0 failed"]
@@ -249,7 +252,7 @@ def test_a_process_that_is_killed_costs_its_own_video(small, capsys, retries):
 def test_crashing_and_hanging_videos_cost_themselves_alone(small, capsys):
     for name in ("1crash", "2hang"):
         shutil.copyfile("v/2.avi", f"v/{name}.avi")
-    run = strange("--jobs", "2", "--timeout", "8")  # ample for the others, with the start of a process
+    run = strange("extract", "--jobs", "2", "--timeout", "8")  # ample for the others, with the start of a process
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (1, "")
     until(lambda: not _alive(run.pid))
@@ -271,7 +274,7 @@ def test_flow_of_a_crashing_video(small, capsys):
     Path("w").mkdir()
     for name in ("0", "1crash", "2"):
         shutil.copyfile("v/2.avi", f"w/{name}.avi")
-    run = started([sys.executable, "strange.py"], "flow", "w", "-o", "out", "--method", "farneback", "--jobs", "2")
+    run = strange("flow", "--jobs", "2", videos="w")
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (1, "")
     until(lambda: not _alive(run.pid))
@@ -288,7 +291,7 @@ def test_two_runs_on_one_folder_share_the_work(small, capsys):
     Path("hold").touch()
     runs = []
     for jobs, name in (("1", "0held"), ("2", "1held")):  # the first of a single process are those of the list
-        runs.append(strange("--jobs", jobs))
+        runs.append(strange("extract", "--jobs", jobs))
         until(holds(runs[-1], name), runs[-1])
     assert [line.rpartition("; ")[2] for line in status(capsys)[:2]] == ["it is going on"] * 2
     Path("hold").unlink()
@@ -415,21 +418,28 @@ def test_a_folder_that_is_closed_costs_each_video(small, capsys):
     finished(small, capsys, done=6)
 
 
-# ---- Ctrl-C ---------------------------------------------------------------------------------------------------------
+# ---- stopped in the middle ------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("interrupt", [os.kill, os.killpg], ids=["process", "group"])
-def test_an_interrupt_ends_all_processes_and_leaves_nothing_half_written(small, capsys, interrupt):
+@pytest.mark.parametrize(("command", "stop", "how"), [
+    ("extract", os.kill, signal.SIGINT), ("extract", os.killpg, signal.SIGINT), ("extract", os.kill, signal.SIGKILL),
+    ("flow", os.killpg, signal.SIGINT), ("flow", os.kill, signal.SIGKILL)])
+def test_a_run_that_is_stopped_in_the_middle(small, capsys, command, stop, how):
+    """By Ctrl-C, which on a terminal reaches all processes, it ends within 5 s and leaves nothing."""
+    if command == "flow":
+        assert main(["flow", "v", "-o", "flows", *FLAGS["flow"], "--jobs", "1", "--quiet"]) == 0
     Path("hold").touch()
-    run = strange("--jobs", "2")
+    run = strange(command, "--jobs", "2")
     until(holds(run, "0held", "1held"), run)
-    assert any(name.startswith(".idt-") for name in os.listdir("out"))
-    interrupt(run.pid, signal.SIGINT)
-    assert run.communicate(timeout=5) == ("", "idt: interrupted\n")
-    assert run.returncode == 130
-    assert os.listdir("out") == [NAME]
+    if command == "flow":
+        assert len(list(Path("out").glob(".idt-*.tmp"))) == 2
+    stop(run.pid, how)
+    told = run.communicate(timeout=5)
+    if how == signal.SIGINT:
+        assert (run.returncode, *told) == (130, "", "idt: interrupted\n")
+        assert os.listdir("out") == [NAME]
     until(lambda: not _alive(run.pid))
-    assert os.listdir("out") == [NAME]
+    assert how == signal.SIGKILL or os.listdir("out") == [NAME]
     assert status(capsys) == ["last run  6 videos, 2 processes, begun T; it was stopped",
                               "all runs  0 videos done, 0 failed"]
     Path("hold").unlink()
-    finished(small, capsys, done=6)
+    finished(made("flows") if command == "flow" else small, capsys, done=6, command=command)
