@@ -252,7 +252,7 @@ def flow_videos(inputs: Inputs, output: Paths, params: FlowParams | None = None,
     check_usable(settings, device)
     jobs = work_list(inputs, output, suffix=flow_suffix(settings))
 
-    shared = workers is not None and workers.jobs != 1
+    shared = workers is not None and (workers.backend != "local" or (workers.jobs or 1) > 1)
     return run(jobs, partial(_flow, params=settings, device=device, shared=shared, threads=threads), output,
                done=lambda job: not force and flow_is_done(job, settings, verify=verify), workers=workers,
                prepare=partial(_compile_flow, settings, device), progress=progress, report=report)
