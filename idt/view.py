@@ -81,7 +81,7 @@ def _wheel(motion: NDArray[np.float64]) -> Picture:
 
 
 def overlay(source: Source, features: Features, path: str | os.PathLike[str], *, frame: int | None = None,
-            background: Features | None = None) -> None:
+            background: Features | None = None, span: tuple[int, int] | None = None, side: int | None = None) -> None:
     """Draw trajectories over the frames of their video and write a video (``.mp4``) or one picture (``.png``).
 
     A track is drawn up to its point in the frame shown, which is a dot, and fades with age. Its colour tells its
@@ -101,11 +101,16 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
         video.
     background : Features, optional
         Further tracks, drawn beneath in dim grey; those that the camera test removes are got with ``min_motion=0``.
+    span : (int, int), optional
+        Indices of the first and last frame of the video that are shown; default: all that the features come from. Not
+        for a picture.
+    side : int, optional
+        Short side of what is written, in pixels. Default: that of the video, or about 720 for a small one.
 
     Raises
     ------
     ParameterError
-        `path`, `frame` or the features do not fit.
+        `path`, `frame`, `span`, `side` or the features do not fit.
     VideoError
         The video cannot be read or is not that of the features.
     OutputError
@@ -116,6 +121,10 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
         raise ParameterError(f"{os.fspath(path)}: the name of a view must end in .mp4 (video) or .png (one frame).")
     if kind == ".mp4" and frame is not None:
         raise ParameterError(f"frame is {frame}: only a picture (.png) shows one frame; leave it out for an .mp4.")
+    if kind == ".png" and span is not None:
+        raise ParameterError(f"span is {span}: only a video (.mp4) shows several frames; leave it out for a .png.")
+    if side is not None and side < 16:
+        raise ParameterError(f"side is {side}: it must be at least 16 pixels.")
     tracks = _Tracks(features, "features")
     beneath = None if background is None else _Tracks(background, "background")
     if beneath is not None and beneath.sampling != tracks.sampling:
@@ -125,8 +134,16 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
     sampling = tracks.sampling
     start, step = sampling["start"], sampling["step"]
     if kind == ".mp4":
+        count = tracks.count
+        if span is not None:
+            first, last = span
+            if not start <= first <= last <= tracks.last:
+                raise ParameterError(f"span is {span}: it must be a first and a last frame of those that the features "
+                                     f"come from, {start} to {tracks.last}.")
+            sampling |= {"start": first - (first - start) % step, "end": last}
+            count = last + 1
         with frames(source, colour=True, **sampling) as reader:
-            write_video(path, _drawn(reader, tracks, beneath, name, tracks.count), (reader.fps or 25.0) / step)
+            write_video(path, _drawn(reader, tracks, beneath, name, count, side), (reader.fps or 25.0) / step)
         return
     if frame is None:
         frame = tracks.busiest()
@@ -137,7 +154,7 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
         raise ParameterError(f"frame is {frame}: the last frame that the features come from is {tracks.last}.")
     sampling |= {"start": max(start, frame - _MEMORY * step), "end": frame}
     with frames(source, colour=True, **sampling) as reader:
-        pictures = deque(_drawn(reader, tracks, beneath, name, frame + 1), maxlen=1)
+        pictures = deque(_drawn(reader, tracks, beneath, name, frame + 1, side), maxlen=1)
     _write_picture(path, pictures[0])
 
 
@@ -195,9 +212,9 @@ class _Tracks:
         return motion
 
 
-def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: str, count: int | None
-           ) -> Iterator[Picture]:
-    """Yield the frames of the reader, enlarged, with the tracks over them; `count` is what it is expected to decode."""
+def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: str, count: int | None,
+           side: int | None) -> Iterator[Picture]:
+    """Yield the frames of the reader, resized, with the tracks over them; `count` is what it is expected to decode."""
     import cv2
 
     motion = tracks.motion()
@@ -211,8 +228,9 @@ def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: 
             if tracks.size not in (None, (width, height)):
                 raise VideoError(f"{name} is not the video of the features: its frames are {width}x{height} pixels, "
                                  f"not {'x'.join(map(str, tracks.size))}.")
-            zoom = max(1, round(_SHORT_SIDE / min(height, width)))
-            shape = (height * zoom, width * zoom)
+            short = min(height, width)
+            zoom = max(1, round(_SHORT_SIDE / short)) if side is None else side / short
+            shape = (round(height * zoom), round(width * zoom))
             if beneath:
                 layers.append((beneath, np.zeros(len(beneath), np.intp), _Trails(shape, zoom, _GREY, 0.7)))
             layers.append((tracks, shades, _Trails(shape, zoom, palette, 1.0)))
@@ -220,7 +238,7 @@ def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: 
         # Without much light and colour of its own, the frame leaves the hues to the tracks.
         grey = cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR)
         picture = cv2.resize(cv2.addWeighted(frame.bgr, 0.2, grey, 0.5, 0), shape[::-1],
-                             interpolation=cv2.INTER_CUBIC)
+                             interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
         for some, colours, trails in layers:
             rows, steps = some.at(frame.index)
             picture = trails.draw(picture, steps, colours[rows])
@@ -237,7 +255,7 @@ def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: 
 class _Trails:
     """Tracks as paint that fades: a step is drawn once, and what was drawn before becomes fainter in every frame."""
 
-    def __init__(self, shape: tuple[int, int], zoom: int, palette: Picture, opacity: float) -> None:
+    def __init__(self, shape: tuple[int, int], zoom: float, palette: Picture, opacity: float) -> None:
         self._zoom = zoom
         self._palette = palette.tolist()
         self._opacity = opacity

@@ -249,13 +249,28 @@ def test_video_of_every_third_frame_keeps_its_pace(tmp_path: Path, data: Path) -
         assert sum(1 for _ in container.decode(video=0)) == 27
 
 
+def test_video_of_a_span_and_of_a_size(tmp_path: Path) -> None:
+    found = features([6], track((10, 10), (4, 0))[None])
+    overlay(black(), found, tmp_path / "a.mp4", span=(4, 6), side=120)
+    shown = [frame.bgr for frame in frames(tmp_path / "a.mp4", colour=True)]
+    assert [picture.shape for picture in shown] == [(120, 160, 3)] * 3
+    assert [int(picture[:80, :, 2].argmax(axis=1).max() / 120 * HEIGHT) for picture in shown] == [18, 22, 26]
+    overlay(black(), features([6], track((10, 10), (2, 0))[None], step=2), tmp_path / "a.mp4", span=(3, 7), side=18)
+    shown = [frame.bgr for frame in frames(tmp_path / "a.mp4", colour=True)]
+    assert [picture.shape for picture in shown] == [(18, 24, 3)] * 3  # frames 2, 4 and 6
+
+
 # --- what does not fit ---------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("kwargs", "path", "message"), [
     ({}, "a.gif", r"a\.gif: the name of a view must end in \.mp4 \(video\) or \.png \(one frame\)"),
     ({"frame": 3}, "a.mp4", r"frame is 3: only a picture \(\.png\) shows one frame"),
     ({"frame": -1}, "a.png", r"frame is -1: the features come from the frames 0, 1, 2, \.\.\."),
-    ({"frame": 12}, "a.png", "frame is 12: the last frame that the features come from is 11")])
+    ({"frame": 12}, "a.png", "frame is 12: the last frame that the features come from is 11"),
+    ({"span": (3, 5)}, "a.png", r"span is \(3, 5\): only a video \(\.mp4\) shows several frames"),
+    ({"span": (5, 3)}, "a.mp4", r"span is \(5, 3\): it must be a first and a last frame .*, 0 to 11\."),
+    ({"span": (5, 12)}, "a.mp4", r"span is \(5, 12\): it must be "),
+    ({"side": 15}, "a.mp4", "side is 15: it must be at least 16 pixels")])
 def test_parameters_that_do_not_fit(tmp_path: Path, kwargs: dict[str, Any], path: str, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         overlay(black(), features([6], track((10, 10), (4, 0))[None]), tmp_path / path, **kwargs)
