@@ -218,7 +218,7 @@ def splits(dataset: Dataset, scheme: Scheme, *, folds: int = 5, test_share: floa
     for name, value, least in (("folds", folds, 2), ("seed", seed, 0)):
         if value < least:
             raise ParameterError(f"{name} is {value}: it must be at least {least}.")
-    units = [item.group if item.group is not None else os.path.abspath(item.path) for item in dataset.items]
+    units = units_of(dataset)
     if scheme == "official":
         found = _official(dataset, units)
     elif scheme == "leave-one-group-out":
@@ -243,6 +243,11 @@ def splits(dataset: Dataset, scheme: Scheme, *, folds: int = 5, test_share: floa
     elif scheme == "hold-out":
         division |= {"test_share": test_share, "seed": seed}
     return [replace(split, division=division) for split in found]
+
+
+def units_of(dataset: Dataset) -> list[str]:
+    """Return for each clip what must not be on both sides of a split: its group, or else its video."""
+    return [item.group if item.group is not None else os.path.abspath(item.path) for item in dataset.items]
 
 
 def default_scheme(dataset: Dataset) -> Scheme:

@@ -34,6 +34,67 @@ STEPS = ("learn", "encode", "classify")
 
 
 @dataclass(frozen=True, eq=False)
+class Scored:
+    """Scores of the test clips of splits, and what follows from them.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    splits : tuple of Split
+    scores : tuple of ndarray, shape (test clips, classes)
+        Of each split. The class that a clip is taken for is the one with the highest score, the first of equals.
+    """
+
+    dataset: Dataset
+    splits: tuple[Split, ...]
+    scores: tuple[Array, ...]
+
+    @property
+    def labels(self) -> Array:
+        """The class of each test clip of each split as its index in the dataset's classes, shape (tests,)."""
+        every = labels_of(self.dataset)
+        return np.concatenate([every[list(split.test)] for split in self.splits])
+
+    def predicted(self) -> Array:
+        """Return the class that each test clip of each split is taken for, shape (tests,)."""
+        return np.concatenate([scores.argmax(axis=1) for scores in self.scores])
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Return how many clips of each class (row) were taken for each (column), all splits added up."""
+        classes = len(self.dataset.classes)
+        counts = np.zeros((classes, classes), np.int64)
+        np.add.at(counts, (self.labels, self.predicted()), 1)
+        return counts
+
+    def accuracy(self) -> float:
+        """Return the share of test clips that get their label, all splits taken together."""
+        return float((self.predicted() == self.labels).mean())
+
+    def split_accuracy(self) -> Array:
+        """Return the share of test clips that get their label in each split, shape (splits,)."""
+        ends = np.cumsum([len(split.test) for split in self.splits])
+        return np.array([part.mean() for part in np.split(self.predicted() == self.labels, ends[:-1])])
+
+    def class_accuracy(self) -> Array:
+        """Return the accuracy of each class, NaN for one that no split tests."""
+        counts = self.confusion()
+        tested = counts.sum(axis=1)
+        return np.divide(np.diag(counts), tested, out=np.full(len(tested), np.nan), where=tested > 0)
+
+    def average_precision(self) -> float:
+        """Return the mean over classes and splits of the average precision of the ranked test clips."""
+        from sklearn.metrics import average_precision_score
+
+        values, every = [], labels_of(self.dataset)
+        for split, found in zip(self.splits, self.scores, strict=True):
+            labels = every[list(split.test)]
+            # scikit-learn refuses the infinite scores of a class that training lacks.
+            scores = np.maximum(found, np.finfo(np.float64).min)
+            values += [average_precision_score(labels == k, scores[:, k]) for k in np.unique(labels).tolist()]
+        return float(np.mean(values))
+
+
+@dataclass(frozen=True, eq=False)
 class SplitResult:
     """What became of one split.
 
@@ -73,51 +134,34 @@ class Evaluation:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
-    def labels(self) -> Array:
-        """The class of each clip of the dataset as its index in the dataset's classes."""
-        return labels_of(self.dataset)
-
-    @property
     def channels(self) -> list[str]:
         """The channels that have scores, `COMBINED` last."""
         return list(self.results[0].scores)
 
+    def scored(self, channel: str = COMBINED) -> Scored:
+        """Return the scores of a channel by all splits."""
+        return Scored(self.dataset, tuple(result.split for result in self.results),
+                      tuple(result.scores[channel] for result in self.results))
+
     def confusion(self, channel: str = COMBINED) -> NDArray[np.int64]:
-        """Return how many clips of each class (row) were taken for each (column), all splits added up."""
-        classes = len(self.dataset.classes)
-        counts, labels = np.zeros((classes, classes), np.int64), self.labels
-        for result in self.results:
-            np.add.at(counts, (labels[list(result.split.test)], result.scores[channel].argmax(axis=1)), 1)
-        return counts
+        """Return `Scored.confusion` of a channel."""
+        return self.scored(channel).confusion()
 
     def accuracy(self, channel: str = COMBINED) -> float:
-        """Return the share of test clips that get their label, all splits taken together."""
-        counts = self.confusion(channel)
-        return float(np.trace(counts) / counts.sum())
+        """Return `Scored.accuracy` of a channel."""
+        return self.scored(channel).accuracy()
 
     def split_accuracy(self, channel: str = COMBINED) -> Array:
-        """Return the share of test clips that get their label in each split, shape (splits,)."""
-        labels = self.labels
-        return np.array([(result.scores[channel].argmax(axis=1) == labels[list(result.split.test)]).mean()
-                         for result in self.results])
+        """Return `Scored.split_accuracy` of a channel."""
+        return self.scored(channel).split_accuracy()
 
     def class_accuracy(self, channel: str = COMBINED) -> Array:
-        """Return the accuracy of each class, NaN for one that no split tests."""
-        counts = self.confusion(channel)
-        tested = counts.sum(axis=1)
-        return np.divide(np.diag(counts), tested, out=np.full(len(tested), np.nan), where=tested > 0)
+        """Return `Scored.class_accuracy` of a channel."""
+        return self.scored(channel).class_accuracy()
 
     def average_precision(self, channel: str = COMBINED) -> float:
-        """Return the mean over classes and splits of the average precision of the ranked test clips."""
-        from sklearn.metrics import average_precision_score
-
-        values, every = [], self.labels
-        for result in self.results:
-            labels = every[list(result.split.test)]
-            # scikit-learn refuses the infinite scores of a class that training lacks.
-            scores = np.maximum(result.scores[channel], np.finfo(np.float64).min)
-            values += [average_precision_score(labels == k, scores[:, k]) for k in np.unique(labels).tolist()]
-        return float(np.mean(values))
+        """Return `Scored.average_precision` of a channel."""
+        return self.scored(channel).average_precision()
 
 
 def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Split],

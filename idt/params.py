@@ -244,13 +244,18 @@ def limits_text(f: dataclasses.Field[Any], owner: type = Params) -> str:
 
 def default_text(f: dataclasses.Field[Any]) -> str:
     """Return the default of a field in words, for help and tables."""
-    if f.default is None:
+    return value_text(f.default)
+
+
+def value_text(value: Any) -> str:
+    """Return the value of a field in words."""
+    if value is None:
         return "none"
-    if isinstance(f.default, bool):
-        return str(f.default).lower()
-    if isinstance(f.default, tuple):
-        return ", ".join(f.default)
-    return f"{f.default:.6g}" if isinstance(f.default, float) else str(f.default)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def parameters_page() -> str:
