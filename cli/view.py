@@ -20,6 +20,7 @@ def view(
     features: Annotated[Path | None, Parameter(negative=(), show_default=False)] = None, /, *,
     output: Output,
     background: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    beside: Annotated[Path | None, Parameter(metavar="FEATURES", negative=(), show_default=False)] = None,
     frame: Annotated[int | None, Parameter(metavar="N", negative=(), show_default=False)] = None,
     params: ParamsFile = None,
     threads: Annotated[Threads, Parameter(help="Threads [default: all cores].")] = None,
@@ -39,6 +40,8 @@ def view(
     background
         Also draw, in dim grey, the trajectories that move only with the camera. They are not kept in features files, so
         they are extracted first.
+    beside
+        Features file of the same frames by another method, drawn to the right.
     frame
         Index in the video of the frame for a .png [default: that on which most trajectories end].
     """
@@ -51,6 +54,9 @@ def view(
                              "file out to extract with them.")
     if output.suffix.lower() not in (".mp4", ".png"):  # before the extraction, not only after it
         raise ParameterError(f"output is {output}: its name must end in .mp4 (video) or .png (one frame).")
+    if background and beside is not None:
+        raise ParameterError("--background and --beside do not go together: leave one of the two out.")
+    other = None if beside is None else Features.load(beside)
     cores = threads or usable_cores()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         path = features or extracted(video, Path(scratch, "features.npz"), settings, common, threads=cores)
@@ -63,6 +69,6 @@ def view(
                                      "leave --background out.")
             beneath = Features.load(extracted(video, Path(scratch, "background.npz"), everything, common,
                                               homographies=path, threads=cores))
-        overlay(video, tracks, output, frame=frame, background=beneath)
+        overlay(video, tracks, output, frame=frame, background=beneath, beside=other)
     if not common.quiet:
         print(output)

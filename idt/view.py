@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,10 +25,12 @@ from idt.video import FrameReader, Source, frames
 Picture: TypeAlias = NDArray[np.uint8]
 
 _SHORT_SIDE = 720  # pictures of smaller videos are enlarged to about this, or thin tracks could not be told apart
+_BESIDE = 480  # the same of each of several pictures side by side
 _FADE = 0.9  # of a track's opacity is left after each further step
 _MEMORY = math.ceil(math.log(1 / 255) / math.log(_FADE))  # steps until nothing is left
 _BITS = 4  # of the fraction in the coordinates that OpenCV draws at
 _GREY = np.array([[135, 135, 135]], np.uint8)  # of background tracks
+_DARK, _LIGHT = 24, (230, 230, 230)  # of legends and headings, and of the text on them
 _DIRECTIONS, _LEVELS = 36, 4  # shades of direction and of speed
 
 # Without the macroblock tree x264 gives the same bytes each time.
@@ -81,12 +86,13 @@ def _wheel(motion: NDArray[np.float64]) -> Picture:
 
 
 def overlay(source: Source, features: Features, path: str | os.PathLike[str], *, frame: int | None = None,
-            background: Features | None = None, span: tuple[int, int] | None = None, side: int | None = None) -> None:
+            background: Features | None = None, beside: Features | None = None, span: tuple[int, int] | None = None,
+            side: int | None = None) -> None:
     """Draw trajectories over the frames of their video and write a video (``.mp4``) or one picture (``.png``).
 
     A track is drawn up to its point in the frame shown, which is a dot, and fades with age. Its colour tells its
     motion from end to end without that of the camera: hue the direction, strength the speed, as the wheel in the
-    corner shows. Small videos are enlarged. The video is read once and not held in memory.
+    corner shows. Small videos are enlarged. The video is read once, side by side twice, and not held in memory.
 
     Parameters
     ----------
@@ -101,11 +107,16 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
         video.
     background : Features, optional
         Further tracks, drawn beneath in dim grey; those that the camera test removes are got with ``min_motion=0``.
+    beside : Features, optional
+        Features of the same frames by another method, drawn in a second picture to the right, where colours mean the
+        same speeds. Headings tell the parameters that differ, or the files where none does, and how many trajectories
+        there are. Not together with `background`.
     span : (int, int), optional
         Indices of the first and last frame of the video that are shown; default: all that the features come from. Not
         for a picture.
     side : int, optional
-        Short side of what is written, in pixels. Default: that of the video, or about 720 for a small one.
+        Short side of the picture of a frame, in pixels. Default: that of the video, or for a small one about 720, of
+        two pictures side by side 480.
 
     Raises
     ------
@@ -130,7 +141,17 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
     if beneath is not None and beneath.sampling != tracks.sampling:
         raise ParameterError("background has another start, end, step or short_side than the features: extract both "
                              "with the same.")
-    name = "The array" if isinstance(source, np.ndarray) else os.fspath(source)
+    shown = [tracks]
+    headings: Sequence[str] = ()
+    if beside is not None:
+        if background is not None:
+            raise ParameterError("background and beside are both given, but only one of them can be drawn: leave one "
+                                 "out.")
+        shown.append(_Tracks(beside, "features beside"))
+        if shown[1].sampling != tracks.sampling:
+            raise ParameterError("The features beside have another start, end, step or short_side than the features: "
+                                 "extract both with the same.")
+        headings = _headings(features, beside)
     sampling = tracks.sampling
     start, step = sampling["start"], sampling["step"]
     if kind == ".mp4":
@@ -142,8 +163,8 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
                                      f"come from, {start} to {tracks.last}.")
             sampling |= {"start": first - (first - start) % step, "end": last}
             count = last + 1
-        with frames(source, colour=True, **sampling) as reader:
-            write_video(path, _drawn(reader, tracks, beneath, name, count, side), (reader.fps or 25.0) / step)
+        with contextlib.closing(_overlays(source, sampling, shown, beneath, headings, count, side)) as pictures:
+            write_video(path, pictures, _fps(source) / step)
         return
     if frame is None:
         frame = tracks.busiest()
@@ -153,9 +174,8 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
     elif frame > tracks.last:
         raise ParameterError(f"frame is {frame}: the last frame that the features come from is {tracks.last}.")
     sampling |= {"start": max(start, frame - _MEMORY * step), "end": frame}
-    with frames(source, colour=True, **sampling) as reader:
-        pictures = deque(_drawn(reader, tracks, beneath, name, frame + 1, side), maxlen=1)
-    _write_picture(path, pictures[0])
+    with contextlib.closing(_overlays(source, sampling, shown, beneath, headings, frame + 1, side)) as pictures:
+        _write_picture(path, deque(pictures, maxlen=1)[0])
 
 
 class _Tracks:
@@ -197,8 +217,9 @@ class _Tracks:
         now = points.shape[1] - 1 - (self._ends[rows] - index) // self._step
         return rows, np.stack([points[each, np.maximum(now - 1, 0)], points[each, now]], axis=1).astype(np.float64)
 
+    @cached_property
     def motion(self) -> NDArray[np.float64]:
-        """Return the motion of each track without the camera's, (N, 2) in pixels a frame, seen from its last frame."""
+        """The motion of each track without the camera's, (N, 2) in pixels a frame, seen from its last frame."""
         motion: NDArray[np.float64] = np.empty((len(self), 2))
         for end in np.unique(self._ends).tolist():
             camera = np.eye(3)  # from the first frame of these tracks to their last
@@ -212,14 +233,70 @@ class _Tracks:
         return motion
 
 
+def _fps(source: Source) -> float:
+    with frames(source) as reader:
+        return reader.fps or 25.0
+
+
+def _overlays(source: Source, sampling: dict[str, Any], shown: Sequence[_Tracks], beneath: _Tracks | None,
+              headings: Sequence[str], count: int | None, side: int | None) -> Generator[Picture, None, None]:
+    """Yield the frames of a video with each set of tracks, side by side where there are two."""
+    name = "The array" if isinstance(source, np.ndarray) else os.fspath(source)
+    fastest = _rounded_up(max(float(np.quantile(np.hypot(*tracks.motion.T), 0.9)) if len(tracks) else 1.0
+                              for tracks in shown))
+    least = _SHORT_SIDE if len(shown) == 1 else _BESIDE
+    with contextlib.ExitStack() as opened:
+        columns = [_drawn(opened.enter_context(frames(source, colour=True, **sampling)), tracks, beneath, name, count,
+                          side, least, fastest) for tracks in shown]
+        for pictures in zip(*columns, strict=True):
+            yield _joined(pictures, headings) if headings else pictures[0]
+
+
+def _headings(one: Features, other: Features) -> tuple[str, str]:
+    """Return what tells two sets of features of a video apart."""
+    params = [Params.from_dict(features.meta["params"]).to_dict() for features in (one, other)]
+    differ = [name for name in params[0] if params[0][name] != params[1][name]]
+
+    def heading(features: Features, values: dict[str, Any]) -> str:
+        what = ", ".join(f"{name} = {json.dumps(values[name])}" for name in differ) or features.path or "features"
+        return f"{len(features):,} {'trajectory' if len(features) == 1 else 'trajectories'}, {what}"
+
+    return heading(one, params[0]), heading(other, params[1])
+
+
+def _joined(pictures: Sequence[Picture], headings: Sequence[str]) -> Picture:
+    """Return pictures of one size side by side, each below its heading."""
+    height, width = pictures[0].shape[:2]
+    bar = max(min(height, width) // 16, 12)
+    gap = np.full((height + bar, max(bar // 8, 2), 3), _DARK, np.uint8)
+    columns: list[Picture] = []
+    for picture, heading in zip(pictures, headings, strict=True):
+        top = np.full((bar, width, 3), _DARK, np.uint8)
+        _write(top, heading, (bar // 3, bar // 2), bar / 2, width - 2 * bar // 3)
+        columns += [gap, np.vstack([top, picture])]
+    return np.hstack(columns[1:])
+
+
+def _write(picture: Picture, text: str, at: tuple[int, int], height: float, width: int,
+           colour: tuple[int, int, int] = _LIGHT) -> None:
+    """Write a line of text of some height from a point on, which is half-way up, cut where it is too wide."""
+    import cv2
+
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, height / 22  # of its capitals at size 1
+    text = "".join(c if " " <= c <= "~" else "?" for c in text)  # the font has no others
+    cut = text
+    while cut and cv2.getTextSize(text, font, size, 1)[0][0] > width:
+        cut = cut[:-1]
+        text = cut.rstrip() + "..."
+    cv2.putText(picture, text, (at[0], at[1] + round(height / 2)), font, size, colour, 1, cv2.LINE_AA)
+
+
 def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: str, count: int | None,
-           side: int | None) -> Iterator[Picture]:
+           side: int | None, least: int, fastest: float) -> Iterator[Picture]:
     """Yield the frames of the reader, resized, with the tracks over them; `count` is what it is expected to decode."""
     import cv2
 
-    motion = tracks.motion()
-    fastest = _rounded_up(float(np.quantile(np.hypot(*motion.T), 0.9))) if len(motion) else 1.0
-    shades, palette = _shades(motion / fastest)
+    shades, palette = _shades(tracks.motion / fastest)
     layers: list[tuple[_Tracks, NDArray[np.intp], _Trails]] = []
     for frame in reader:
         assert frame.bgr is not None
@@ -229,7 +306,7 @@ def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: 
                 raise VideoError(f"{name} is not the video of the features: its frames are {width}x{height} pixels, "
                                  f"not {'x'.join(map(str, tracks.size))}.")
             short = min(height, width)
-            zoom = max(1, round(_SHORT_SIDE / short)) if side is None else side / short
+            zoom = max(1, round(least / short)) if side is None else side / short
             shape = (round(height * zoom), round(width * zoom))
             if beneath:
                 layers.append((beneath, np.zeros(len(beneath), np.intp), _Trails(shape, zoom, _GREY, 0.7)))
@@ -325,10 +402,10 @@ def _legend(fastest: float, short_side: int) -> Picture:
     size = radius / 70
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
     side = 2 * radius + 1
-    legend = np.full((side + 2 * margin, side + 3 * margin + width, 3), 24, np.uint8)
+    legend = np.full((side + 2 * margin, side + 3 * margin + width, 3), _DARK, np.uint8)
     np.copyto(legend[margin:-margin, margin:margin + side], wheel, where=(speed <= 1)[:, :, None])
     cv2.putText(legend, text, (side + 2 * margin, (legend.shape[0] + height) // 2), cv2.FONT_HERSHEY_SIMPLEX, size,
-                (230, 230, 230), 1, cv2.LINE_AA)
+                _LIGHT, 1, cv2.LINE_AA)
     return legend
 
 

@@ -122,6 +122,7 @@ def test_version(capsys):
     (["export", "a.npz", "--to", "xml"], r'Invalid value "xml" for --to\. Choose from: "text", "h5", "parquet"\.$'),
     (["view", "videos/a.avi", "-o", "a.gif"], r"output is a\.gif: its name must end in \.mp4 .* or \.png"),
     (["view", "videos/a.avi", "a.npz", "-o", "a.png", "--stride", "3"], r"Flags of the method have no effect on a\."),
+    (["view", "videos/a.avi", "-o", "a.png", "--background", "--beside", "b.npz"], r"--background and --beside do not"),
     (["info", "a.npz", "--compile"], r"compile goes without a file, but a\.npz is given\.$"),
 ])
 def test_wrong_usage_is_one_line_and_exit_code_2(folder, capsys, arguments, message):
@@ -515,6 +516,8 @@ def test_view_draws_a_video_or_a_picture(extracted, capsys):
     assert Path("more.png").read_bytes() == Path("more2.png").read_bytes() != Path("same.png").read_bytes()
     assert files(".") == sorted(["last.png", "same.png", "more.png", "more2.png", "v.mp4", extracted, "videos/a.avi",
                                  "videos/sub/b.avi", "videos/sub/bad.avi"])
+    assert main(["view", "videos/a.avi", "--no-camera", "--beside", extracted, "-o", "two.png", "--quiet"]) == 0
+    assert cv2.imread("two.png").shape[1] > 2 * cv2.imread("two.png").shape[0]
 
 
 def test_demo_makes_extracts_and_draws(folder, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import subprocess
 import sys
@@ -181,6 +182,56 @@ def test_background_tracks_are_dim_grey_and_beneath(tmp_path: Path) -> None:
     assert 60 < dim[0] < 160
 
 
+def test_two_methods_side_by_side(tmp_path: Path) -> None:
+    right, down = features([6], track((10, 10), (4, 0))[None]), features([6, 6], np.stack(
+        [track((10, 10), (0, 1.5)), track((20, 10), (0, 1.5))]), stride=3)
+    overlay(black(), right, tmp_path / "a.png", beside=down)
+    picture = cv2.imread(str(tmp_path / "a.png"))
+    zoom, width, bar = 13, 13 * WIDTH, 29  # each to 480 pixels of short side, under a heading
+    assert picture.shape == (13 * HEIGHT + bar, 2 * width + 3, 3)
+    one, other = picture[bar:, :width], picture[bar:, width + 3:]
+    assert hue(pixel(one, 26, 10, zoom)) == pytest.approx(0, abs=1)
+    assert pixel(one, 20, 16, zoom) == pixel(other, 26, 10, zoom) == [0, 0, 0]
+    assert hue(pixel(other, 20, 16, zoom)) == pytest.approx(55, abs=2)
+    # The scale is that of the faster: alone the slower would have more colour.
+    overlay(black(), down, tmp_path / "b.png", side=zoom * HEIGHT)
+    alone = cv2.imread(str(tmp_path / "b.png"))
+    assert saturation(pixel(other, 20, 16, zoom)) < saturation(pixel(alone, 20, 16, zoom)) - 0.1
+    overlay(black(), right, tmp_path / "a.mp4", beside=down, side=72)
+    shown = [frame.bgr for frame in frames(tmp_path / "a.mp4", colour=True)]
+    assert [picture.shape for picture in shown] == [(84, 194, 3)] * COUNT
+
+
+def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is written into pictures from now on."""
+    written: list[str] = []
+    monkeypatch.setattr(cv2, "putText", lambda picture, text, *rest: written.append(text))
+    return written
+
+
+def test_headings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = texts(monkeypatch)
+    one = features([6], track((10, 10), (4, 0))[None], stride=8)
+    two = features([6, 6], np.stack([track((10, 10), (4, 0))] * 2), flow="tvl1")
+    video = black(width=WIDTH * 3)
+    for found in (one, two):
+        found.meta["video"]["width"] = WIDTH * 3
+    overlay(video, one, tmp_path / "a.png", beside=two)
+    assert [*dict.fromkeys(text for text in written if "px" not in text)] == [
+        '1 trajectory, stride = 8, flow = "farneback"', '2 trajectories, stride = 5, flow = "tvl1"']
+    written.clear()
+    one.save(tmp_path / "ä.npz")
+    saved = Features.load(tmp_path / "ä.npz")
+    monkeypatch.chdir(tmp_path)
+    overlay(video, dataclasses.replace(saved, path="ä.npz"), tmp_path / "a.png", beside=one)
+    assert [*dict.fromkeys(text for text in written if "px" not in text)] == [
+        "1 trajectory, ?.npz", "1 trajectory, features"]
+    written.clear()
+    overlay(video, dataclasses.replace(saved, path="x" * 500), tmp_path / "a.png", beside=one)
+    assert any(text.startswith("1 trajectory, xxxx") and text.endswith("x...") and len(text) < 250
+               for text in written)
+
+
 def test_legend(tmp_path: Path) -> None:
     overlay(black(), features([6], track((10, 10), (1.5, 0))[None]), tmp_path / "a.png")
     corner = cv2.imread(str(tmp_path / "a.png"))[-121:, :230]
@@ -192,10 +243,9 @@ def test_legend(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("speed", "scale"), [(0.01, "1"), (1, "1"), (1.2, "2"), (5, "5"), (7, "10"), (12, "20")])
 def test_scale_of_the_legend(tmp_path: Path, speed: float, scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = []
-    monkeypatch.setattr(cv2, "putText", lambda picture, text, *rest: texts.append(text))
+    written = texts(monkeypatch)
     overlay(black(width=200), features([6], track((10, 10), (speed, 0))[None], size=(200, HEIGHT)), tmp_path / "a.png")
-    assert texts == [f"{scale} px/frame"]
+    assert written == [f"{scale} px/frame"]
 
 
 def test_no_trajectories(tmp_path: Path) -> None:
@@ -296,6 +346,16 @@ def test_features_that_cannot_be_drawn(tmp_path: Path) -> None:
     other = features([6], track((10, 10), (4, 0))[None], step=2)
     with pytest.raises(ParameterError, match=r"background has another start, end, step or short_side"):
         overlay(black(), found, tmp_path / "a.png", background=other)
+    with pytest.raises(ParameterError, match=r"The features beside have another start, end, step or short_side"):
+        overlay(black(), found, tmp_path / "a.png", beside=other)
+    with pytest.raises(ParameterError, match=r"The features beside have no points"):
+        overlay(black(), found, tmp_path / "a.png", beside=text)
+    with pytest.raises(ParameterError, match=r"^background and beside are both given, but only one"):
+        overlay(black(), found, tmp_path / "a.png", background=found, beside=found)
+    small = features([6], track((10, 10), (4, 0))[None], size=(40, 30))
+    with pytest.raises(VideoError, match=r"The array is not the video of the features: its frames are 48x36 pixels"):
+        overlay(black(), found, tmp_path / "a.png", beside=small)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.mp4"])
