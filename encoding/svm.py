@@ -310,7 +310,7 @@ class Chi2SVM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Learn from the `chi2_distances` between the training samples, (n, n), of each channel; errors as of `fit`."""
         _check_square(_checked(distances)[0], "the table of distances")
         self.__dict__.pop("channels_", None)  # of an earlier fit
-        self.scales_ = np.array([_mean_distance(distance) for distance in distances])
+        self.scales_ = np.array([mean_distance(distance) for distance in distances])
         kernel = rbf_chi2_kernel(distances, self.scales_)
         self.classes_, self.dual_coef_, self.intercept_ = _solve(kernel, y, self.C, self.class_weight)
         return self
@@ -544,7 +544,7 @@ def _checked(distances: Sequence[Array]) -> Sequence[Array]:
     return distances
 
 
-def _mean_distance(distances: Array) -> float:
-    """Return the mean over all pairs of different samples, infinite if all are equal."""
+def mean_distance(distances: Array) -> float:
+    """Return A_c of `rbf_chi2_kernel`: the mean over all pairs of different samples, infinite if all are equal."""
     n = len(distances)
     return float(np.sum(distances, dtype=np.float64)) / max(n * (n - 1), 1) or math.inf

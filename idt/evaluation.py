@@ -9,19 +9,22 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from idt.classifier import check_number, encode_all, labels_of, new_machine
+from idt.classifier import check_number, encode_all, labels_of
 from idt.datasets import Dataset, Split
-from idt.encoding.svm import Chi2SVM, chi2_distances, gram
+from idt.encoding.bags import one_thread
+from idt.encoding.model import Channel, Codebook
+from idt.encoding.svm import LinearSVM, chi2_distances, gram, mean_distance, rbf_chi2_kernel
 from idt.errors import ParameterError
 from idt.features import Features
-from idt.flow.threads import checked_count
+from idt.flow.threads import checked_count, mapped
+from idt.params import Descriptor
 from idt.vectors import EncodingParams, learn_codebook, shared_extraction
 
 Array: TypeAlias = NDArray[Any]
@@ -123,7 +126,8 @@ class Evaluation:
     extraction : dict or None
         The parameters that all videos were extracted with; None where they differ or are unknown.
     seconds : dict of str to float
-        Time that it took to "learn" codebooks, to "encode" and to "classify", all splits added up.
+        Time that it took to "learn" codebooks, to "encode" (with the inner products or distances of the vectors) and
+        to "classify", all splits added up.
     """
 
     dataset: Dataset
@@ -181,7 +185,7 @@ def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Spli
         Channels that are learnt, or clips that are encoded, at a time; it does not change the result.
     progress : callable, optional
         Called with the split, the step ("learn", "encode" or "classify") and the share of the step that is done: when a
-        step begins, and after each channel that is learnt and each clip that is encoded.
+        step begins, and after each channel that is learnt and each clip that is encoded by a channel.
 
     Returns
     -------
@@ -198,28 +202,120 @@ def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Spli
     seconds = dict.fromkeys(STEPS, 0.0)
     results = []
     for split in splits:
-        train, test = list(split.train), list(split.test)
         tell = partial(progress or _say_nothing, split)
-        with _timed(seconds, "learn"):
-            codebook = learn_codebook([videos[n] for n in train], params, threads=threads,
-                                      report=_counting(tell, "learn", len(params.channels)))
-        with _timed(seconds, "encode"):
-            vectors = encode_all([videos[n] for n in train + test], codebook, threads=threads,
-                                 report=_counting(tell, "encode", len(train + test)))
+        similar = similarities(videos, split, params, threads=threads, wall=seconds, tell=tell)
         tell("classify", 0.0)
         with _timed(seconds, "classify"):
-            # Only the similarities between vectors are needed from here on, training clips first.
-            similar = {name: chi2_distances(vectors.pop(name)) if params.encoder == "bow" else gram(vectors.pop(name))
-                       for name in codebook.channels}
-            scores = {name: _scores([values], labels[train], len(dataset.classes), params)
-                      for name, values in similar.items()}
-            scores[COMBINED] = _scores(list(similar.values()), labels[train], len(dataset.classes), params)
+            channels = {name: [one.values] for name, one in similar.items()}
+            channels[COMBINED] = [one.values for one in similar.values()]
+            train = labels[list(split.train)]
+            scores = {name: decide(kernel_of(values, len(train), params), train, len(dataset.classes),
+                                   cost=params.cost, balanced=params.balanced) for name, values in channels.items()}
         results.append(SplitResult(split, scores))
     if not results:
         raise ParameterError(f"There is no split of {dataset.name} to evaluate.")
     used = sorted({n for result in results for n in (*result.split.train, *result.split.test)})
     return Evaluation(dataset, params, tuple(results), tuple(n for n in used if not len(videos[n])),
                       shared_extraction([videos[n] for n in used]), seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """How alike the clips of a split are by one channel.
+
+    Attributes
+    ----------
+    values : ndarray, shape (clips, clips)
+        Inner products of the vectors, of bags of words their χ² distances; training clips first, then test clips.
+    size : int
+        Numbers of a vector.
+    seconds : dict of str to float
+        Time of one processor core for "learn" and "encode".
+    """
+
+    values: Array
+    size: int
+    seconds: dict[str, float]
+
+
+def similarities(videos: Sequence[Features], split: Split, params: EncodingParams, *, threads: int,
+                 wall: dict[str, float], tell: Callable[[str, float], None]) -> dict[str, Similarity]:
+    """Learn a codebook from the training side of a split and return how alike its clips are, for each channel.
+
+    The vectors, which may be large, are not kept.
+
+    Parameters
+    ----------
+    videos : sequence of Features
+        The trajectories of each clip of the dataset.
+    split : Split
+    params : EncodingParams
+    threads : int
+        Channels that are learnt, or clips that are encoded, at a time.
+    wall : dict of str to float
+        The time that passes is added to its "learn" and "encode".
+    tell : callable
+        Called with the step ("learn" or "encode") and the share of it that is done.
+    """
+    train = [videos[n] for n in split.train]
+    every = train + [videos[n] for n in split.test]
+
+    def learn(name: Descriptor) -> tuple[Channel, float]:
+        began = time.thread_time()
+        codebook = learn_codebook(train, replace(params, channels=(name,)))
+        return codebook.channels[name], time.thread_time() - began
+
+    found = {}
+    # Around all threads: the limit is that of the process.
+    with one_thread():
+        with _timed(wall, "learn"):
+            told, learnt = _counting(tell, "learn", len(params.channels)), {}
+            for name, one in zip(params.channels, mapped(learn, iter(params.channels), threads), strict=True):
+                learnt[name] = one
+                told()
+        with _timed(wall, "encode"):
+            told = _counting(tell, "encode", len(params.channels) * len(every))
+            for name, (channel, seconds) in learnt.items():
+                began = time.process_time()
+                vectors = encode_all(every, Codebook({name: channel}), threads=threads, report=told)[name]
+                values = chi2_distances(vectors) if params.encoder == "bow" else gram(vectors)
+                found[str(name)] = Similarity(values, channel.size, {"learn": seconds,
+                                                                     "encode": time.process_time() - began})
+    return found
+
+
+def kernel_of(similar: Sequence[Array], train: int, params: EncodingParams) -> Array:
+    """Return the kernel of the clips by some channels, shape (clips, clips), of which `train` come first.
+
+    For linear machines it is the sum of the inner products of all channels, for bags of words the RBF-χ² kernel, whose
+    widths are those of the training clips.
+    """
+    if params.encoder == "bow":
+        return rbf_chi2_kernel(similar, np.array([mean_distance(values[:train, :train]) for values in similar]))
+    return sum(similar[1:], similar[0])
+
+
+def decide(kernel: Array, labels: Array, classes: int, *, cost: float, balanced: bool) -> Array:
+    """Return the scores of the clips behind those that have labels; -inf for a class that these lack.
+
+    Parameters
+    ----------
+    kernel : ndarray, shape (clips, clips)
+    labels : ndarray, shape (training clips,)
+        The class of each of the first clips.
+    classes : int
+    cost, balanced
+        See `EncodingParams`.
+
+    Returns
+    -------
+    ndarray, shape (clips − training clips, classes), float64
+    """
+    n = len(labels)
+    machine = LinearSVM(C=cost, class_weight="balanced" if balanced else None).fit_gram(kernel[:n, :n], labels)
+    scores = np.full((len(kernel) - n, classes), -np.inf)
+    scores[:, machine.classes_] = machine.decide_gram(kernel[n:, :n])
+    return scores
 
 
 def _say_nothing(*_: object) -> None:
@@ -235,21 +331,6 @@ def _counting(tell: Callable[[str, float], None], step: str, total: int) -> Call
 
     one_more()
     return one_more
-
-
-def _scores(similar: list[Array], labels: Array, classes: int, params: EncodingParams) -> Array:
-    """Return the scores of the clips behind the training clips; -inf for a class that training lacks."""
-    n = len(labels)
-    machine = new_machine(params)
-    if isinstance(machine, Chi2SVM):
-        machine.fit_distances([values[:n, :n] for values in similar], labels)
-        found = machine.decide_distances([values[n:, :n] for values in similar])
-    else:
-        both = np.sum(similar, axis=0)
-        found = machine.fit_gram(both[:n, :n], labels).decide_gram(both[n:, :n])
-    scores = np.full((len(found), classes), -np.inf)
-    scores[:, machine.classes_] = found
-    return scores
 
 
 @contextmanager

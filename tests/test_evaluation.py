@@ -132,7 +132,7 @@ def test_progress_tells_how_far_each_step_of_a_split_is(made, threads):
     parts = splits(dataset, "leave-one-group-out")[:2]
     evaluate(dataset, videos, parts, SMALL, threads=threads, progress=lambda *state: seen.append(state))
     assert seen == [(split, *state) for split in parts for state in [
-        *(("learn", n / 2) for n in range(3)), *(("encode", n / 12) for n in range(13)), ("classify", 0.0)]]
+        *(("learn", n / 2) for n in range(3)), *(("encode", n / 24) for n in range(25)), ("classify", 0.0)]]
 
 
 def test_what_cannot_be_evaluated(made):
