@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,6 +12,7 @@ from idt.datasets import Dataset, Split, units_of
 from idt.errors import ParameterError
 from idt.evaluation import Scored
 from idt.methods import Method
+from idt.params import nearest
 
 Array: TypeAlias = NDArray[Any]
 
@@ -91,9 +91,8 @@ class Comparison:
         for row in self.rows:
             if row.method.name == name:
                 return row
-        near = difflib.get_close_matches(name, self.names, n=1)
-        raise ParameterError(f"{name!r} is no method of the comparison{f'; did you mean {near[0]!r}?' if near else '.'}"
-                             f" The methods are: {', '.join(self.names)}.")
+        raise ParameterError(f"{name!r} is no method of the comparison{nearest(name, self.names)} The methods are: "
+                             f"{', '.join(self.names)}.")
 
     def scored(self, name: str) -> Scored:
         """Return the scores of a method by all splits."""

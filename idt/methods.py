@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from idt.errors import ParameterError
-from idt.params import Parameters, Params, value_text
+from idt.params import Parameters, Params, nearest, read_toml, value_text
 from idt.vectors import EncodingParams
 
 How: TypeAlias = Literal["mean", "rank", "weighted", "concatenation"]
+
+Paths: TypeAlias = str | os.PathLike[str]
+
+_PRESETS = Path(__file__).parent / "presets"
+
+_MOST = 6  # methods of which all weights in tenths can be tried
 
 _FLOWS = {"tvl1": "TV-L1", "dis": "DIS", "deepflow": "DeepFlow"}
 _DESCRIPTORS = {"trajectory": "trajectory", "hog": "HOG", "hof": "HOF", "mbhx": "MBHx", "mbhy": "MBHy"}
@@ -117,7 +125,8 @@ class Fusion:
     Raises
     ------
     ParameterError
-        There are fewer than two methods, one is named twice, or a value is not allowed.
+        There are fewer than two methods, or more than six for "weighted", one is named twice, or a value is not
+        allowed.
     """
 
     name: str
@@ -134,6 +143,9 @@ class Fusion:
         if len(set(self.of)) < max(2, len(self.of)):
             raise ParameterError(f"{self.name}: of is {', '.join(map(repr, self.of)) or 'empty'}: it must name two "
                                  "methods or more, each once.")
+        if self.how == "weighted" and len(self.of) > _MOST:
+            raise ParameterError(f"{self.name}: of names {len(self.of)} methods: weights can be found of {_MOST} at "
+                                 "most.")
 
     @property
     def described(self) -> str:
@@ -143,6 +155,119 @@ class Fusion:
 
 
 Method: TypeAlias = FeatureMethod | ExternalMethod | Fusion
+
+
+def read_methods(path: Paths) -> tuple[Method, ...]:
+    """Read methods from a TOML file: a ``[[method]]`` for each, see docs/command-line.md.
+
+    Each has a ``name``. With ``of``, and perhaps ``fusion``, ``cost`` and ``balanced``, it is a `Fusion`; with
+    ``scores`` or ``features``, a path from the folder of the file, an `ExternalMethod`; any other a `FeatureMethod`,
+    whose keys are those of `Params` and `EncodingParams`.
+
+    Raises
+    ------
+    ParameterError
+        The file cannot be read or is no TOML, a key is unknown (the nearest is told), a value is not allowed, or the
+        methods do not fit together, see `check_methods`; the message names the file.
+    """
+    values = read_toml(path)
+    try:
+        for key in values:
+            if key != "method":
+                raise ParameterError(f"{key} is not known{nearest(key, ['method'])} Each method is a [[method]] with "
+                                     "its keys below.")
+        entries = values.get("method")
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise ParameterError("there is no [[method]], which begins each method.")
+        methods = tuple(_method(entry, Path(path).parent, number) for number, entry in enumerate(entries, 1))
+        check_methods(methods)
+    except ParameterError as error:
+        raise ParameterError(f"{os.fspath(path)}: {error}") from None
+    return methods
+
+
+def preset_names() -> list[str]:
+    """Return the names of the sets of methods that come with the package."""
+    return sorted(path.name.removesuffix(".toml") for path in _PRESETS.iterdir() if path.name.endswith(".toml"))
+
+
+def preset(name: str) -> tuple[Method, ...]:
+    """Return a set of methods that comes with the package; an unknown name is a `ParameterError` that tells all."""
+    if name not in preset_names():
+        raise ParameterError(f"{name!r} is no preset{nearest(name, preset_names())} The presets are: "
+                             f"{', '.join(preset_names())}.")
+    return read_methods(_PRESETS / f"{name}.toml")
+
+
+def check_methods(methods: Sequence[Method]) -> None:
+    """Raise `ParameterError` unless methods fit together.
+
+    There is one at least, their names differ, and fusions are of methods before them: with "concatenation" of such as
+    have vectors.
+    """
+    if not methods:
+        raise ParameterError("There is no method to compare.")
+    before: dict[str, Method] = {}
+    for method in methods:
+        if method.name in before:
+            raise ParameterError(f"Two methods have the name {method.name!r}: give each its own.")
+        for name in method.of if isinstance(method, Fusion) else ():
+            if name not in before:
+                raise ParameterError(f"{method.name}: of names {name!r}, which is no method before it"
+                                     f"{nearest(name, before)}")
+            if isinstance(method, Fusion) and method.how == "concatenation" and not has_vectors(before[name]):
+                raise ParameterError(f"{method.name}: {name} has scores only, but concatenation is of vectors: choose "
+                                     "another fusion, or give its features.")
+        before[method.name] = method
+
+
+def has_vectors(method: Method) -> bool:
+    """Tell whether a method has a vector for each clip, and not only scores."""
+    if isinstance(method, ExternalMethod):
+        return method.features is not None
+    return isinstance(method, FeatureMethod) or method.how == "concatenation"
+
+
+def _method(entry: dict[str, Any], folder: Path, number: int) -> Method:
+    """Return the method of a ``[[method]]``."""
+    if "name" not in entry:
+        raise ParameterError(f"the {number}. [[method]] has no name.")
+    name, given = entry["name"], {key: value for key, value in entry.items() if key != "name"}
+    _check_name(name)
+    machine = ("cost", "balanced")
+    if given.keys() & {"of", "fusion"}:
+        _check_keys(name, given, ("of", "fusion", *machine))
+        if given.get("fusion") != "concatenation" and (useless := [key for key in machine if key in given]):
+            raise ParameterError(f"{name}: {useless[0]} has no effect but on the fusion concatenation.")
+        given["how"] = given.pop("fusion", "mean")
+        of = given.pop("of", [])
+        if not isinstance(of, list) or not all(isinstance(one, str) for one in of):
+            raise ParameterError(f"{name}: of is {of!r}: it must be a list of names.")
+        return Fusion(name=name, of=tuple(of), **given)
+    if given.keys() & {"scores", "features"}:
+        _check_keys(name, given, ("scores", "features", *machine))
+        if "scores" in given and (useless := [key for key in machine if key in given]):
+            raise ParameterError(f"{name}: {useless[0]} has no effect on scores.")
+        for key in given.keys() & {"scores", "features"}:
+            if not isinstance(given[key], str):
+                raise ParameterError(f"{name}: {key} is {given[key]!r}: it must be the path of a table.")
+            given[key] = folder / given[key]
+        return ExternalMethod(name=name, **given)
+    extraction, encoding = ([f.name for f in dataclasses.fields(kind)] for kind in (Params, EncodingParams))
+    _check_keys(name, given, (*extraction, *encoding, "of", "fusion", "scores", "features"))
+    try:
+        return FeatureMethod(
+            name=name, extraction=Params(**{key: value for key, value in given.items() if key in extraction}),
+            encoding=EncodingParams(**{key: value for key, value in given.items() if key in encoding}))
+    except ParameterError as error:
+        raise ParameterError(str(error) if str(error).startswith(f"{name}: ") else f"{name}: {error}") from None
+
+
+def _check_keys(name: str, given: Iterable[str], allowed: Sequence[str]) -> None:
+    for key in given:
+        if key not in allowed:
+            raise ParameterError(f"{name}: {key} is not a parameter{nearest(key, allowed)} Here are allowed: name, "
+                                 f"{', '.join(allowed)}.")
 
 
 def _check_name(name: str) -> None:

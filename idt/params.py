@@ -12,6 +12,7 @@ import json
 import math
 import os
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -64,9 +65,8 @@ class Parameters:
         names = [f.name for f in dataclasses.fields(cls)]
         for key in values:
             if key not in names:
-                near = difflib.get_close_matches(key, names, n=1)
-                hint = f"; did you mean {near[0]}?" if near else "."
-                raise ParameterError(f"{key} is not a parameter{hint} The parameters are: {', '.join(names)}.")
+                raise ParameterError(f"{key} is not a parameter{nearest(key, names)} The parameters are: "
+                                     f"{', '.join(names)}.")
         return cls(**values)
 
     @classmethod
@@ -81,14 +81,7 @@ class Parameters:
             The file cannot be read, is not TOML, or has a name or value that is not allowed; the message names the
             file.
         """
-        try:
-            with open(path, "rb") as file:
-                values = tomllib.load(file)
-        except OSError as error:
-            raise ParameterError(f"{path}: the parameter file cannot be read ({error.strerror}).") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ParameterError(f"{path}: the parameter file is not TOML ({error}); "
-                                 "it holds lines such as: stride = 5") from error
+        values = read_toml(path)
         sections = {name: values[name] | changes for name, changes in overrides.items()
                     if isinstance(changes, dict) and isinstance(values.get(name), dict)}
         try:
@@ -183,6 +176,24 @@ class Params(Parameters):
                                  "possible.")
         if self.spatial_cells > self.patch:
             raise ParameterError(f"spatial_cells is {self.spatial_cells}: at most patch ({self.patch}) are possible.")
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a TOML file of parameters holds; `ParameterError` names a file that cannot be read or is none."""
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ParameterError(f"{path}: the parameter file cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ParameterError(f"{path}: the parameter file is not TOML ({error}); "
+                             "it holds lines such as: stride = 5") from error
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return the end of a sentence about an unknown name: a question after the nearest of those that are known."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {near[0]}?" if near else "."
 
 
 def _checked(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
