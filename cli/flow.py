@@ -75,13 +75,13 @@ def flow(
     sources = sources_of(inputs)
     workers, threads = shared(many, threads, len(sources), jobs=len(gpus_of(device, settings.method)) or None)
     if estimate:
-        with _Reporter(common, None, settings, device) as reporter:
+        with FlowReporter(common, None, settings, device) as reporter:
             reporter.must_compile()
             found = estimate_flow(workers.part(sources), output, settings, device=device, threads=threads,
                                   jobs=workers.jobs or 1)
         print(table(found, jobs=workers.jobs or 1, threads=threads, device=device))
         return 0
-    with _Reporter(common, workers, settings, device) as reporter:
+    with FlowReporter(common, workers, settings, device) as reporter:
         summary = flow_videos(sources, output, settings, device=device, threads=threads, workers=workers, force=force,
                               verify=verify, progress=reporter.progress, report=reporter.report)
     reporter.summary(summary, output)
@@ -96,7 +96,9 @@ def flow_params(given: Any, tvl1: Any, file: Path | None) -> FlowParams:
     return FlowParams.from_dict(values) if file is None else FlowParams.from_toml(file, **values)
 
 
-class _Reporter(Reporter):
+class FlowReporter(Reporter):
+    """What is said of flow."""
+
     unit = "pairs"
 
     def __init__(self, common: Common, workers: Workers | None, params: FlowParams, device: str) -> None:
@@ -105,6 +107,7 @@ class _Reporter(Reporter):
         self._device = device
 
     def result(self, meta: dict[str, Any], done: int) -> str:
+        """Return what was made of how many frames."""
         p = self._params
         stacked = meta["counts"].get(p.kinds[0], 0)
         what = counted(meta["pairs"], "flow") if p.stack is None else f"{counted(stacked, 'stack')} of {p.stack} flows"
@@ -118,6 +121,7 @@ class _Reporter(Reporter):
         return f"{what}{' (' + '; '.join(notes) + ')' if notes else ''}, {counted(meta['frames'], 'frame')}"
 
     def kernels_cached(self) -> bool:
+        """Tell whether nothing needs to be compiled."""
         from idt.video_flow import kernels_cached
 
         return kernels_cached(self._params, self._device)

@@ -1,18 +1,20 @@
-"""idt view: trajectories drawn over their video."""
+"""idt view: trajectories drawn over their video, and its flow in colours."""
 
 from __future__ import annotations
 
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from idt.cli.options import Common, Given, Output, ParamsFile, Threads, params_of, usable_cores
+from idt.cli.options import Common, Given, Output, ParamsFile, Threads, params_of, usable_cores, values_of
 from idt.cli.progress import extracted
 from idt.errors import ParameterError
-from idt.params import Params
+from idt.params import Params, flag_name
+
+_FLOW = ("flow", "camera", "start", "end", "step", "short_side")  # what of the method decides its flow
 
 
 def view(
@@ -21,6 +23,7 @@ def view(
     output: Output,
     background: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     beside: Annotated[Path | None, Parameter(metavar="FEATURES", negative=(), show_default=False)] = None,
+    colours: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     frame: Annotated[int | None, Parameter(metavar="N", negative=(), show_default=False)] = None,
     params: ParamsFile = None,
     threads: Annotated[Threads, Parameter(help="Threads [default: all cores].")] = None,
@@ -28,6 +31,8 @@ def view(
     common: Annotated[Common, Parameter(name="*")] = Common(),
 ) -> None:
     """Draw the trajectories of a video over its frames, coloured by their motion without that of the camera.
+
+    Or, with --colours, its optical flow.
 
     Parameters
     ----------
@@ -42,8 +47,11 @@ def view(
         they are extracted first.
     beside
         Features file of the same frames by another method, drawn to the right.
+    colours
+        Draw the flow instead, beside the frame, as it is and without camera motion (--no-camera: as it is alone). Hue
+        is the direction, strength the speed.
     frame
-        Index in the video of the frame for a .png [default: that on which most trajectories end].
+        Index in the video of the frame for a .png [default: that on which most trajectories end; of flow, the middle].
     """
     from idt.features import Features
     from idt.view import overlay
@@ -54,6 +62,11 @@ def view(
                              "file out to extract with them.")
     if output.suffix.lower() not in (".mp4", ".png"):  # before the extraction, not only after it
         raise ParameterError(f"output is {output}: its name must end in .mp4 (video) or .png (one frame).")
+    if colours:
+        if features is not None or background or beside is not None:
+            raise ParameterError("--colours draws no trajectories: leave features, --background and --beside out.")
+        _draw_flow(video, output, settings, given, frame, threads or usable_cores(), common)
+        return
     if background and beside is not None:
         raise ParameterError("--background and --beside do not go together: leave one of the two out.")
     other = None if beside is None else Features.load(beside)
@@ -70,5 +83,28 @@ def view(
             beneath = Features.load(extracted(video, Path(scratch, "background.npz"), everything, common,
                                               homographies=path, threads=cores))
         overlay(video, tracks, output, frame=frame, background=beneath, beside=other)
+    if not common.quiet:
+        print(output)
+
+
+def _draw_flow(video: str, output: Path, settings: Params, given: Any, frame: int | None, threads: int,
+               common: Common) -> None:
+    """Draw the flow that the method would use."""
+    from idt.cli.flow import FlowReporter
+    from idt.runner import Progress
+    from idt.video_flow import FlowParams
+    from idt.view import draw_flow
+    from idt.work import Job
+
+    for field in dataclasses.fields(Params):
+        if field.name in values_of(given) and field.name not in _FLOW:
+            raise ParameterError(f"{flag_name(field)} has no effect on the flow: leave it or --colours out.")
+    params = FlowParams(method=settings.flow, warped=settings.camera, start=settings.start, end=settings.end,
+                        step=settings.step, every=settings.step, short_side=settings.short_side)
+    job = Job(video, output, None, None)
+    with FlowReporter(common, None, params, "cpu") as reporter:
+        reporter.progress(Progress(job, 1, 1))
+        draw_flow(video, output, params, frame=frame, threads=threads,
+                  progress=lambda *state: reporter.progress(Progress(job, 1, 1, *state)))
     if not common.quiet:
         print(output)

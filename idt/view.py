@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,10 @@ from idt.errors import OutputError, ParameterError, VideoError
 from idt.features import Features
 from idt.output import replacing
 from idt.params import Params
-from idt.video import FrameReader, Source, frames
+from idt.video import FrameReader, Source, count_frames, frames, span_length
+
+if TYPE_CHECKING:
+    from idt.video_flow import FlowParams, Pair
 
 Picture: TypeAlias = NDArray[np.uint8]
 
@@ -127,11 +131,7 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
     OutputError
         The file cannot be written.
     """
-    kind = Path(path).suffix.lower()
-    if kind not in (".mp4", ".png"):
-        raise ParameterError(f"{os.fspath(path)}: the name of a view must end in .mp4 (video) or .png (one frame).")
-    if kind == ".mp4" and frame is not None:
-        raise ParameterError(f"frame is {frame}: only a picture (.png) shows one frame; leave it out for an .mp4.")
+    kind = _kind(path, frame)
     if kind == ".png" and span is not None:
         raise ParameterError(f"span is {span}: only a video (.mp4) shows several frames; leave it out for a .png.")
     if side is not None and side < 16:
@@ -176,6 +176,127 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
     sampling |= {"start": max(start, frame - _MEMORY * step), "end": frame}
     with contextlib.closing(_overlays(source, sampling, shown, beneath, headings, frame + 1, side)) as pictures:
         _write_picture(path, deque(pictures, maxlen=1)[0])
+
+
+def draw_flow(source: Source, path: str | os.PathLike[str], params: FlowParams | None = None, *,
+              frame: int | None = None, device: str = "cpu", threads: int = 1,
+              progress: Callable[[int, int | None], None] | None = None) -> None:
+    """Draw the optical flow of a video in colours beside its frames and write a video or one picture.
+
+    From left to right: a frame, its flow, and with ``params.warped`` the flow without camera motion. Hue is the
+    direction and strength the speed, as in `flow_colours` and by the wheel in the corner; full colour is 1/48 of the
+    shorter side a frame throughout, and what is faster is darker. Small videos are enlarged.
+
+    Parameters
+    ----------
+    source, device, threads
+        As for `idt.video_flow.video_flow`.
+    path : path
+        Ends in ``.mp4`` (H.264, which browsers play) or ``.png``.
+    params : FlowParams, optional
+        The fields about files have no effect. Of the direction ``both`` the forward flow is drawn.
+    frame : int, optional
+        Index in the video of the earlier frame of the pair that the picture shows; default: the middle one. Not for a
+        video.
+    progress : callable, optional
+        Called after each pair of a video with the number of pairs done and the number that the video promises, or None.
+
+    Raises
+    ------
+    ParameterError
+        `path`, `frame` or the parameters do not fit.
+    VideoError
+        The video cannot be read, or is too short to have any flow.
+    DeviceError
+        There is no such device.
+    OutputError
+        The file cannot be written.
+    """
+    from idt.video_flow import FlowParams, pairs_of
+
+    params = dataclasses.replace(params or FlowParams(), stack=None, rgb=True)
+    kind = _kind(path, frame)
+    with frames(source) as reader:
+        fps, promised = reader.fps or 25.0, reader.total
+    total = None if promised is None else pairs_of(span_length(promised, params.start, params.end), params)
+    if kind == ".png":
+        count = pairs_of(span_length(count_frames(source), params.start, params.end), params)
+        number = max(count - 1, 0) // 2 if frame is None else (frame - params.start) // params.every
+        if count and not (0 <= number < count and frame in (None, params.start + number * params.every)):
+            last = params.start + (count - 1) * params.every
+            apart = "" if params.every == 1 else f", {params.every} apart"
+            raise ParameterError(f"frame is {frame}: the earlier frames of the pairs are from {params.start} to "
+                                 f"{last}{apart}.")
+        begin = params.start + number * params.every
+        params = dataclasses.replace(params, start=begin, end=begin + params.step)
+    with contextlib.closing(_flow_pictures(source, params, device, threads)) as pictures:
+        if kind == ".png":
+            _write_picture(path, next(pictures))
+        else:
+            write_video(path, _counted(pictures, total, progress), fps / params.every)
+
+
+def _kind(path: str | os.PathLike[str], frame: int | None) -> str:
+    """Return the suffix of what is to be written."""
+    kind = Path(path).suffix.lower()
+    if kind not in (".mp4", ".png"):
+        raise ParameterError(f"{os.fspath(path)}: the name of a view must end in .mp4 (video) or .png (one frame).")
+    if kind == ".mp4" and frame is not None:
+        raise ParameterError(f"frame is {frame}: only a picture (.png) shows one frame; leave it out for an .mp4.")
+    return kind
+
+
+def _counted(pictures: Iterator[Picture], total: int | None, progress: Callable[[int, int | None], None] | None
+             ) -> Iterator[Picture]:
+    for number, picture in enumerate(pictures, 1):
+        if progress is not None:
+            progress(number, total)
+        yield picture
+
+
+def _flow_pictures(source: Source, params: FlowParams, device: str, threads: int) -> Generator[Picture, None, None]:
+    """Yield for each pair of frames the earlier one, its flow and, where that is asked for, that without the camera."""
+    from idt.video_flow import _FULL_COLOUR, video_flow
+
+    # Of a pair the warped flow alone is solved, so there is a pass for each; they come in step.
+    passes = [dataclasses.replace(params, warped=False)] + ([params] if params.warped else [])
+    legend = None
+    with contextlib.ExitStack() as opened:
+        solved: list[Iterator[Pair]] = [opened.enter_context(contextlib.closing(video_flow(
+            source, some, device=device, threads=threads))) for some in passes]  # type: ignore[type-var]
+        for pairs in zip(*solved, strict=True):
+            backward = params.direction == "backward"
+            shown = pairs[0].second if backward else pairs[0].first
+            assert shown.bgr is not None
+            short = min(shown.grey.shape)
+            zoom = max(1, round(_BESIDE / short))
+            if legend is None:
+                legend = _legend(f"{short * _FULL_COLOUR:.3g} px/frame", zoom * short, lambda speed: speed)
+            pictures, headings = [_enlarged(shown.bgr, zoom)], [f"frame {shown.index}"]
+            for pair in pairs:
+                field = pair.backward if backward else pair.flow
+                assert field is not None
+                colours = flow_colours(field, largest=short * _FULL_COLOUR * params.step)
+                pictures.append(_enlarged(colours, zoom))
+                _into_corner(pictures[-1], legend)
+            headings += ["flow", "flow without camera motion" if pairs[-1].homography is not None else
+                         "flow (no camera motion was found)"][:len(pairs)]
+            yield _joined(pictures, headings)
+    if legend is None:
+        name = "The array" if isinstance(source, np.ndarray) else os.fspath(source)
+        raise VideoError(f"{name} has no flow to draw: from frame {params.start} on it has fewer than "
+                         f"{params.step + 1} frames.")
+
+
+def _enlarged(picture: Picture, zoom: int) -> Picture:
+    import cv2
+
+    height, width = picture.shape[:2]
+    return cv2.resize(picture, (width * zoom, height * zoom), interpolation=cv2.INTER_CUBIC)
+
+
+def _into_corner(picture: Picture, legend: Picture) -> None:
+    picture[-legend.shape[0]:, :legend.shape[1]] = legend
 
 
 class _Tracks:
@@ -311,7 +432,7 @@ def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: 
             if beneath:
                 layers.append((beneath, np.zeros(len(beneath), np.intp), _Trails(shape, zoom, _GREY, 0.7)))
             layers.append((tracks, shades, _Trails(shape, zoom, palette, 1.0)))
-            legend = _legend(fastest, min(shape))
+            legend = _legend(f"{fastest:g} px/frame", min(shape), _strength)
         # Without much light and colour of its own, the frame leaves the hues to the tracks.
         grey = cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR)
         picture = cv2.resize(cv2.addWeighted(frame.bgr, 0.2, grey, 0.5, 0), shape[::-1],
@@ -319,7 +440,7 @@ def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: 
         for some, colours, trails in layers:
             rows, steps = some.at(frame.index)
             picture = trails.draw(picture, steps, colours[rows])
-        picture[-legend.shape[0]:, :legend.shape[1]] = legend
+        _into_corner(picture, legend)
         yield picture
     if not layers:
         raise VideoError(f"{name} has no frame to draw on: its {reader.decoded} frames end before the first that the "
@@ -388,17 +509,16 @@ def _rounded_up(speed: float) -> float:
     return next((digit * power for digit in (1, 2, 5) if digit * power >= speed), 10 * power)
 
 
-def _legend(fastest: float, short_side: int) -> Picture:
-    """Return the colour wheel of `_shades` with its largest speed in pixels a frame."""
+def _legend(text: str, short_side: int, strength: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Picture:
+    """Return the colour wheel, with the strength of colour of each share of the largest speed, beside a text."""
     import cv2
 
     radius = max(short_side // 16, 4)
     margin = radius // 3
     y, x = np.mgrid[-radius:radius + 1, -radius:radius + 1] / radius
     speed = np.hypot(x, y)
-    scale = _strength(speed) / np.maximum(speed, 1e-9)
+    scale = strength(speed) / np.maximum(speed, 1e-9)
     wheel = _wheel(np.stack([x * scale, y * scale], axis=-1)) * (speed <= 1)[:, :, None]
-    text = f"{fastest:g} px/frame"
     size = radius / 70
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
     side = 2 * radius + 1

@@ -123,6 +123,8 @@ def test_version(capsys):
     (["view", "videos/a.avi", "-o", "a.gif"], r"output is a\.gif: its name must end in \.mp4 .* or \.png"),
     (["view", "videos/a.avi", "a.npz", "-o", "a.png", "--stride", "3"], r"Flags of the method have no effect on a\."),
     (["view", "videos/a.avi", "-o", "a.png", "--background", "--beside", "b.npz"], r"--background and --beside do not"),
+    (["view", "videos/a.avi", "-o", "a.png", "--colours", "--stride", "3"], r"--stride has no effect on the flow"),
+    (["view", "videos/a.avi", "a.npz", "-o", "a.png", "--colours"], r"--colours draws no trajectories: leave"),
     (["info", "a.npz", "--compile"], r"compile goes without a file, but a\.npz is given\.$"),
 ])
 def test_wrong_usage_is_one_line_and_exit_code_2(folder, capsys, arguments, message):
@@ -518,6 +520,17 @@ def test_view_draws_a_video_or_a_picture(extracted, capsys):
                                  "videos/sub/b.avi", "videos/sub/bad.avi"])
     assert main(["view", "videos/a.avi", "--no-camera", "--beside", extracted, "-o", "two.png", "--quiet"]) == 0
     assert cv2.imread("two.png").shape[1] > 2 * cv2.imread("two.png").shape[0]
+
+
+def test_view_draws_the_flow_with_and_without_the_camera(folder, capsys):
+    (folder / "p.toml").write_text("stride = 3\nend = 9\n")  # of the method, though without effect on the flow
+    assert main(["view", "videos/a.avi", "--colours", "--params", "p.toml", "--flow", "dis", "-o", "f.mp4"]) == 0
+    assert capsys.readouterr() == ("f.mp4\n", "")
+    shown = [frame.bgr for frame in frames("f.mp4", colour=True)]
+    assert len(shown) == 9
+    assert shown[0].shape == (536, 3 * 672 + 6, 3)
+    assert main(["view", "videos/a.avi", "--colours", "--no-camera", "-o", "f.png", "--frame", "3", "--quiet"]) == 0
+    assert cv2.imread("f.png").shape == (535, 2 * 672 + 3, 3)
 
 
 def test_demo_makes_extracts_and_draws(folder, capsys):

@@ -18,7 +18,9 @@ from idt.errors import OutputError, ParameterError, VideoError
 from idt.features import Features
 from idt.params import Params
 from idt.video import frames
-from idt.view import flow_colours, overlay
+from idt.video_flow import FlowParams
+from idt.view import draw_flow, flow_colours, overlay
+from synthetic import pan
 
 HEIGHT, WIDTH, COUNT = 36, 48, 12
 ZOOM = 20  # of such small frames, to 720 pixels of short side
@@ -63,6 +65,13 @@ def saturation(bgr: list[int]) -> float:
     return 1 - min(bgr) / max(bgr)
 
 
+def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is written into pictures from now on."""
+    written: list[str] = []
+    monkeypatch.setattr(cv2, "putText", lambda picture, text, *rest: written.append(text))
+    return written
+
+
 # --- flow ----------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("motion", "bgr"), [
@@ -87,6 +96,88 @@ def test_flow_colours_refuse() -> None:
         flow_colours(np.zeros((4, 4)))
     with pytest.raises(ParameterError, match=r"^largest is 0: it must be above 0 pixels\.$"):
         flow_colours(np.zeros((4, 4, 2)), largest=0)
+
+
+def columns(picture: np.ndarray, number: int) -> list[np.ndarray]:
+    """The pictures of frames of 96x72 pixels side by side, each enlarged 7 times, without their headings."""
+    assert picture.shape == (72 * 7 + 31, number * (96 * 7 + 3) - 3, 3)
+    return [picture[31:, n * (96 * 7 + 3):][:, :96 * 7] for n in range(number)]
+
+
+def test_flow_of_a_moving_camera_with_and_without_it(tmp_path: Path) -> None:
+    video = pan((1.0, 0.0), frames=4).frames
+    draw_flow(video, tmp_path / "a.png", FlowParams(method="farneback", warped=True))
+    shown, flow, rest = columns(cv2.imread(str(tmp_path / "a.png")), 3)
+    assert np.abs(shown[3::7, 3::7, 0].astype(int) - video[1]).mean() < 1  # the middle one of three pairs
+    middle = slice(7 * 20, 7 * 52), slice(7 * 30, 7 * 66)
+    # Full colour is 72 / 48 pixels a frame.
+    np.testing.assert_allclose(flow[middle].mean(axis=(0, 1)), [85, 85, 255], atol=6)
+    np.testing.assert_allclose(rest[middle].mean(axis=(0, 1)), [255, 255, 255], atol=6)
+
+
+def test_flow_over_several_frames_is_shown_as_pixels_a_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = pan((0.0, -0.75), frames=8).frames
+    params = FlowParams(method="dis", start=1, step=2, every=2)
+    draw_flow(video, tmp_path / "a.png", params, frame=3)
+    shown, flow = columns(cv2.imread(str(tmp_path / "a.png")), 2)
+    assert np.abs(shown[3::7, 3::7, 0].astype(int) - video[3]).mean() < 1
+    np.testing.assert_allclose(flow[7 * 30, 7 * 48], [255, 128, 178], atol=12)  # upward, half the full speed
+    draw_flow(video, tmp_path / "b.png", dataclasses.replace(params, direction="backward"), frame=3)
+    shown, flow = columns(cv2.imread(str(tmp_path / "b.png")), 2)
+    assert np.abs(shown[3::7, 3::7, 0].astype(int) - video[5]).mean() < 1
+    np.testing.assert_allclose(flow[7 * 30, 7 * 48], [128, 245, 255], atol=12)
+    written = texts(monkeypatch)
+    draw_flow(video, tmp_path / "a.png", params, frame=3)
+    assert written == ["1.5 px/frame", "frame 3", "flow"]
+
+
+def test_video_of_flow(tmp_path: Path) -> None:
+    seen: list[Any] = []
+    draw_flow(pan((1.0, 0.0), frames=6).frames, tmp_path / "a.mp4", FlowParams(method="dis", every=2),
+              progress=lambda *state: seen.append(state))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert container.streams.video[0].average_rate == 25 / 2
+    shown = [frame.bgr for frame in frames(tmp_path / "a.mp4", colour=True)]
+    assert len(shown) == 3
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    for picture in shown:
+        flow = picture[31:535, 675:1347]
+        np.testing.assert_allclose(flow[140:364, 210:462].mean(axis=(0, 1)), [85, 85, 255], atol=8)
+        wheel = flow[-84:, :84][10:-10, 10:-10]
+        assert hue(wheel[60, 32].tolist()) == pytest.approx(55, abs=6)  # downward is yellow
+        assert wheel[32, 32].min() > 200  # no motion is white
+
+
+def test_flow_without_a_homography_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = texts(monkeypatch)
+    draw_flow(black(2, 72, 96), tmp_path / "a.png", FlowParams(method="dis", warped=True))
+    assert written[1:] == ["frame 0", "flow", "flow (no camera motion was found)"]
+
+
+@pytest.mark.parametrize(("frame", "params", "message"), [
+    (-1, {}, r"^frame is -1: the earlier frames of the pairs are from 0 to 10\.$"),
+    (11, {}, r"^frame is 11: .* from 0 to 10\.$"),
+    (0, {"start": 1, "every": 3, "step": 2}, r"^frame is 0: .* from 1 to 7, 3 apart\.$"),
+    (5, {"start": 1, "every": 3, "step": 2}, r"^frame is 5: "),
+    (10, {"start": 1, "every": 3, "step": 2}, r"^frame is 10: "),
+    (4, {"end": 4}, r"^frame is 4: .* from 0 to 3\.$")])
+def test_pairs_that_there_are_not(tmp_path: Path, frame: int, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        draw_flow(black(), tmp_path / "a.png", FlowParams(method="dis", **params), frame=frame)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mp4"])
+def test_flow_that_cannot_be_drawn(tmp_path: Path, name: str) -> None:
+    with pytest.raises(VideoError, match=r"^The array has no flow to draw: from frame 11 on it has fewer than 2 fr"):
+        draw_flow(black(), tmp_path / name, FlowParams(method="dis", start=11))
+    with pytest.raises(ParameterError, match=r"b\.gif: the name of a view must end in \.mp4"):
+        draw_flow(black(), tmp_path / "b.gif")
+    with pytest.raises(ParameterError, match=r"frame is 3: only a picture \(\.png\) shows one frame"):
+        draw_flow(black(), tmp_path / "a.mp4", frame=3)
+    with pytest.raises(VideoError, match=r"none\.avi"):
+        draw_flow("none.avi", tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
@@ -200,13 +291,6 @@ def test_two_methods_side_by_side(tmp_path: Path) -> None:
     overlay(black(), right, tmp_path / "a.mp4", beside=down, side=72)
     shown = [frame.bgr for frame in frames(tmp_path / "a.mp4", colour=True)]
     assert [picture.shape for picture in shown] == [(84, 194, 3)] * COUNT
-
-
-def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is written into pictures from now on."""
-    written: list[str] = []
-    monkeypatch.setattr(cv2, "putText", lambda picture, text, *rest: written.append(text))
-    return written
 
 
 def test_headings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
