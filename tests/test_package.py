@@ -48,7 +48,7 @@ def test_the_wheel_holds_all_modules_and_nothing_else(wheel):
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     expected = {f"{inside}/{path.name}" for folder, inside in FOLDERS.items() for path in (ROOT / folder).glob("*.py")}
     presets = {f"idt/presets/{path.name}" for path in ROOT.glob("idt/presets/*.toml")}
-    assert names == expected | presets | {"idt/py.typed"}
+    assert names == expected | presets | {"idt/py.typed", "idt/report.html"}
     assert "idt/presets/weizmann.toml" in names
     assert {"idt/__init__.py", "idt/flow/__init__.py", "idt/encoding/__init__.py", "idt/cli/__init__.py"} <= names
 
