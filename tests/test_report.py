@@ -361,7 +361,7 @@ def test_the_choice_of_methods_changes_differences_and_clips(chromium, report):
         (told,) = texts(chromium, "#verdict")
         numbers = [f"{n} clip{'' if n == 1 else 's'}" for n in (test.only_a, test.only_b)]
         assert told == (f"{one} alone is right on {numbers[0]}, {other} alone on {numbers[1]} (McNemar’s exact test: "
-                        f"p = {test.p:.3f}).")
+                        f"p\u00a0=\u00a0{test.p:.3f}).")
         gains = dict(zip(found.dataset.classes, 100 * (found.class_accuracy(other) - found.class_accuracy(one)),
                          strict=True))
         expected = {name: f"{gain:+.1f}".replace("-", "\u2212") for name, gain in gains.items() if gain}
@@ -425,6 +425,46 @@ def test_it_fits_the_window_light_and_dark(chromium, report, width):
 
 
 @pytest.mark.browser
+def test_of_many_differences_the_largest_and_of_many_clips_the_first(chromium, tmp_path):
+    classes = tuple(f"class {n}" for n in range(30))
+    labels = np.arange(120) % 30
+    wrong = np.where(np.arange(120) // 30 < 1 + (labels >= 8), (labels + 1) % 30, labels)  # one of four, then two
+    dataset = Dataset(tuple(Item(f"{n}.avi", classes[label], f"g{n // 30}") for n, label in enumerate(labels)), classes,
+                      "many", "csv", ".")
+    parts = splits(dataset, "leave-one-group-out")
+    rows = [Row(ExternalMethod(name=name, scores=Path("t.csv")), tuple(np.split(np.eye(30)[found], 4)), {}, {})
+            for name, found in (("right", labels), ("wrong", wrong))]
+    save_report(Comparison(dataset, tuple(parts), tuple(rows)), tmp_path / "report.html")
+    chromium.open(tmp_path / "report.html")
+    assert texts(chromium, "#classes .value") == ["\u221250.0"] * 20
+    assert texts(chromium, "#rest") == ["Show all 30 classes that differ"]
+    chromium.run("document.getElementById('rest').click()")
+    assert texts(chromium, "#classes .value") == ["\u221225.0"] * 8 + ["\u221250.0"] * 22
+    assert chromium.run("document.getElementById('rest').hidden")
+    seen = []
+    for left in ("Show 12 more of 40", "Show 12 more of 28", "Show 12 more of 16", "Show 4 more of 4"):
+        seen.append(len(texts(chromium, "#cards li")))
+        assert texts(chromium, "#more") == [left]
+        chromium.run("document.getElementById('more').click()")
+    assert [*seen, len(texts(chromium, "#cards li"))] == [12, 24, 36, 48, 52]
+    assert chromium.run("document.getElementById('more').hidden")
+    assert chromium.run("[...document.querySelectorAll('#cards li')].indexOf(document.activeElement)") == 48
+
+
+@pytest.mark.browser
+def test_clips_that_can_be_seen_come_first(chromium, tmp_path):
+    found = compared(tmp_path / "clips", PREDICTED)
+    videos = write_clips(found)
+    Path(found.dataset.items[10].path).unlink()
+    save_report(found, tmp_path / "report.html", features=videos)
+    chromium.open(tmp_path / "report.html")
+    assert texts(chromium, "#cards .told .quiet") == ["bend/3.avi", "jump/7.avi", "run/10.avi"]
+    assert chromium.run("[...document.querySelectorAll('#cards li')].map(each => each.firstChild.tagName)") == [
+        "VIDEO", "VIDEO", "DIV"]
+    assert texts(chromium, "#cards .none") == ["No video of this clip in this file"]
+
+
+@pytest.mark.browser
 def test_one_method_alone_and_many_classes(chromium, tmp_path):
     classes = ("bend", "jump", "run", *(f"class {n}" for n in range(30)))
     found = compared(tmp_path / "clips", {"only": LABELS}, classes=classes)
@@ -443,5 +483,5 @@ def test_official_splits_have_their_mean(chromium, tmp_path):
     chromium.open(tmp_path / "report.html")
     assert "Mean of splits, %" in texts(chromium, "#figures thead th")
     assert texts(chromium, "#figures tbody tr:first-child td")[2] == f"{100 * found.split_accuracy(FIRST).mean():.1f}"
-    assert texts(chromium, "#cards .none")[0] == "No video of this clip in this file"
+    assert texts(chromium, "#cards li > *:not(.told)") == []
     assert chromium.run("document.getElementById('playing').hidden")
