@@ -24,6 +24,7 @@ def view(
     background: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
     beside: Annotated[Path | None, Parameter(metavar="FEATURES", negative=(), show_default=False)] = None,
     colours: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
+    trajectory: Annotated[int | None, Parameter(metavar="N", negative=(), show_default=False)] = None,
     frame: Annotated[int | None, Parameter(metavar="N", negative=(), show_default=False)] = None,
     params: ParamsFile = None,
     threads: Annotated[Threads, Parameter(help="Threads [default: all cores].")] = None,
@@ -32,7 +33,7 @@ def view(
 ) -> None:
     """Draw the trajectories of a video over its frames, coloured by their motion without that of the camera.
 
-    Or, with --colours, its optical flow.
+    Or, with --colours, its optical flow; or, with --trajectory, one trajectory and what describes it.
 
     Parameters
     ----------
@@ -50,11 +51,14 @@ def view(
     colours
         Draw the flow instead, beside the frame, as it is and without camera motion (--no-camera: as it is alone). Hue
         is the direction, strength the speed.
+    trajectory
+        Draw one trajectory instead, as a .png: its path, the patches around it and its descriptors. N is its row in the
+        features, from 0.
     frame
         Index in the video of the frame for a .png [default: that on which most trajectories end; of flow, the middle].
     """
     from idt.features import Features
-    from idt.view import overlay
+    from idt.view import draw_trajectory, overlay
 
     settings = params_of(given, params)
     if features is not None and (params is not None or settings != Params()):
@@ -62,6 +66,12 @@ def view(
                              "file out to extract with them.")
     if output.suffix.lower() not in (".mp4", ".png"):  # before the extraction, not only after it
         raise ParameterError(f"output is {output}: its name must end in .mp4 (video) or .png (one frame).")
+    if trajectory is not None:
+        if colours or background or beside is not None or frame is not None:
+            raise ParameterError("--trajectory draws nothing else: leave --colours, --background, --beside and --frame "
+                                 "out.")
+        if output.suffix.lower() != ".png":
+            raise ParameterError(f"output is {output}: a trajectory is drawn as a picture (.png).")
     if colours:
         if features is not None or background or beside is not None:
             raise ParameterError("--colours draws no trajectories: leave features, --background and --beside out.")
@@ -82,7 +92,10 @@ def view(
                                      "leave --background out.")
             beneath = Features.load(extracted(video, Path(scratch, "background.npz"), everything, common,
                                               homographies=path, threads=cores))
-        overlay(video, tracks, output, frame=frame, background=beneath, beside=other)
+        if trajectory is None:
+            overlay(video, tracks, output, frame=frame, background=beneath, beside=other)
+        else:
+            draw_trajectory(video, tracks, output, trajectory)
     if not common.quiet:
         print(output)
 

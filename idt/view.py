@@ -1,4 +1,4 @@
-"""Pictures: trajectories over the frames of their video, and the colours of a flow field."""
+"""Pictures: trajectories over the frames of their video, one trajectory and its descriptors, flow in colours."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from idt.errors import OutputError, ParameterError, VideoError
 from idt.features import Features
 from idt.output import replacing
 from idt.params import Params
-from idt.video import FrameReader, Source, count_frames, frames, span_length
+from idt.video import Frame, FrameReader, Source, count_frames, frames, span_length
 
 if TYPE_CHECKING:
     from idt.video_flow import FlowParams, Pair
@@ -36,6 +36,16 @@ _BITS = 4  # of the fraction in the coordinates that OpenCV draws at
 _GREY = np.array([[135, 135, 135]], np.uint8)  # of background tracks
 _DARK, _LIGHT = 24, (230, 230, 230)  # of legends and headings, and of the text on them
 _DIRECTIONS, _LEVELS = 36, 4  # shades of direction and of speed
+
+# Of the panel of a trajectory, in pixels
+_MARGIN, _GAP = 24, 30
+_BLOCK = 150  # side of the square that shows a descriptor in a time cell
+_TOP = 360  # height of the frame and of the path
+_TILE = 66  # smallest side of a patch
+_TEXT = 12  # height of capitals
+_FIELD, _LINE, _DIM = 40, 75, (150, 150, 150)  # grey levels of fields, of the lines in them, and of minor text
+_TITLES = {"hog": "HOG", "hof": "HOF", "mbhx": "MBHx", "mbhy": "MBHy"}
+_CELLS = 20  # time cells at most, or nobody could look at it
 
 # Without the macroblock tree x264 gives the same bytes each time.
 _X264 = {"crf": "23", "preset": "veryfast", "mbtree": "0"}
@@ -236,6 +246,53 @@ def draw_flow(source: Source, path: str | os.PathLike[str], params: FlowParams |
             write_video(path, _counted(pictures, total, progress), fps / params.every)
 
 
+def draw_trajectory(source: Source, features: Features, path: str | os.PathLike[str], trajectory: int) -> None:
+    """Draw one trajectory and what describes it, and write a picture (``.png``).
+
+    Above, the frame in which it ends with its path and its patch, and the path enlarged: coloured without the camera's
+    motion, each step by its direction as in `flow_colours`, and grey as it is in the picture. Below, a column for each
+    time cell: the patches around its points, and of every descriptor a rose for each cell of the patch. The length of a
+    petal is the value of that bin, as a share of the largest of the descriptor, which is told beside its name. Petals
+    of HOF point where something moves to, and its ring is the bin of what is at rest; those of HOG point from dark to
+    bright, those of MBHx and MBHy to where motion to the right, and down, grows.
+
+    Parameters
+    ----------
+    source : path or ndarray
+        The video that `features` come from, as for `idt.video.frames`.
+    features : Features
+        With `points` and `homographies`; descriptors that are not there are left out.
+    path : path
+        Ends in ``.png``.
+    trajectory : int
+        Row of the features, from 0.
+
+    Raises
+    ------
+    ParameterError
+        `path`, `trajectory` or the features do not fit.
+    VideoError
+        The video cannot be read or is not that of the features.
+    OutputError
+        The file cannot be written.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise ParameterError(f"{os.fspath(path)}: a trajectory is drawn as a picture, whose name must end in .png.")
+    if not 0 <= trajectory < len(features):
+        rows = f"the rows of the features are from 0 to {len(features) - 1}" if len(features) else "there are no rows"
+        raise ParameterError(f"trajectory is {trajectory}: {rows}.")
+    track = _Tracks(features[trajectory:trajectory + 1], "features")
+    params = Params.from_dict(features.meta["params"])
+    if params.temporal_cells > _CELLS:
+        raise ParameterError(f"temporal_cells is {params.temporal_cells}: at most {_CELLS} can be drawn.")
+    heading = f"trajectory {trajectory} of {len(features)}"
+    _write_picture(path, _panel(source, features[trajectory:trajectory + 1], track, params, heading))
+
+
+def _name(source: Source) -> str:
+    return "The array" if isinstance(source, np.ndarray) else os.fspath(source)
+
+
 def _kind(path: str | os.PathLike[str], frame: int | None) -> str:
     """Return the suffix of what is to be written."""
     kind = Path(path).suffix.lower()
@@ -268,31 +325,40 @@ def _flow_pictures(source: Source, params: FlowParams, device: str, threads: int
             backward = params.direction == "backward"
             shown = pairs[0].second if backward else pairs[0].first
             assert shown.bgr is not None
-            short = min(shown.grey.shape)
+            height, width = shown.grey.shape
+            short = min(height, width)
             zoom = max(1, round(_BESIDE / short))
+            shape = (height * zoom, width * zoom)
             if legend is None:
                 legend = _legend(f"{short * _FULL_COLOUR:.3g} px/frame", zoom * short, lambda speed: speed)
-            pictures, headings = [_enlarged(shown.bgr, zoom)], [f"frame {shown.index}"]
+            pictures, headings = [_resized(shown.bgr, shape)], [f"frame {shown.index}"]
             for pair in pairs:
                 field = pair.backward if backward else pair.flow
                 assert field is not None
                 colours = flow_colours(field, largest=short * _FULL_COLOUR * params.step)
-                pictures.append(_enlarged(colours, zoom))
+                pictures.append(_resized(colours, shape))
                 _into_corner(pictures[-1], legend)
             headings += ["flow", "flow without camera motion" if pairs[-1].homography is not None else
                          "flow (no camera motion was found)"][:len(pairs)]
             yield _joined(pictures, headings)
     if legend is None:
-        name = "The array" if isinstance(source, np.ndarray) else os.fspath(source)
-        raise VideoError(f"{name} has no flow to draw: from frame {params.start} on it has fewer than "
+        raise VideoError(f"{_name(source)} has no flow to draw: from frame {params.start} on it has fewer than "
                          f"{params.step + 1} frames.")
 
 
-def _enlarged(picture: Picture, zoom: int) -> Picture:
+def _resized(picture: Picture, shape: tuple[int, int]) -> Picture:
     import cv2
 
-    height, width = picture.shape[:2]
-    return cv2.resize(picture, (width * zoom, height * zoom), interpolation=cv2.INTER_CUBIC)
+    method = cv2.INTER_AREA if shape < picture.shape[:2] else cv2.INTER_CUBIC
+    return cv2.resize(picture, shape[::-1], interpolation=method)
+
+
+def _muted(frame: Frame) -> Picture:
+    """Return the frame without much light and colour of its own, which leaves the hues to the tracks."""
+    import cv2
+
+    assert frame.bgr is not None
+    return cv2.addWeighted(frame.bgr, 0.2, cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR), 0.5, 0)
 
 
 def _into_corner(picture: Picture, legend: Picture) -> None:
@@ -324,6 +390,12 @@ class _Tracks:
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    def check_size(self, name: str, width: int, height: int) -> None:
+        """Refuse frames of another size."""
+        if self.size not in (None, (width, height)):
+            raise VideoError(f"{name} is not the video of the features: its frames are {width}x{height} pixels, not "
+                             f"{'x'.join(map(str, self.size))}.")
 
     def busiest(self) -> int:
         """Return the index of the frame on which most tracks end, the first processed one if there are none."""
@@ -362,7 +434,7 @@ def _fps(source: Source) -> float:
 def _overlays(source: Source, sampling: dict[str, Any], shown: Sequence[_Tracks], beneath: _Tracks | None,
               headings: Sequence[str], count: int | None, side: int | None) -> Generator[Picture, None, None]:
     """Yield the frames of a video with each set of tracks, side by side where there are two."""
-    name = "The array" if isinstance(source, np.ndarray) else os.fspath(source)
+    name = _name(source)
     fastest = _rounded_up(max(float(np.quantile(np.hypot(*tracks.motion.T), 0.9)) if len(tracks) else 1.0
                               for tracks in shown))
     least = _SHORT_SIDE if len(shown) == 1 else _BESIDE
@@ -389,13 +461,12 @@ def _joined(pictures: Sequence[Picture], headings: Sequence[str]) -> Picture:
     """Return pictures of one size side by side, each below its heading."""
     height, width = pictures[0].shape[:2]
     bar = max(min(height, width) // 16, 12)
-    gap = np.full((height + bar, max(bar // 8, 2), 3), _DARK, np.uint8)
     columns: list[Picture] = []
     for picture, heading in zip(pictures, headings, strict=True):
         top = np.full((bar, width, 3), _DARK, np.uint8)
         _write(top, heading, (bar // 3, bar // 2), bar / 2, width - 2 * bar // 3)
-        columns += [gap, np.vstack([top, picture])]
-    return np.hstack(columns[1:])
+        columns.append(np.vstack([top, picture]))
+    return _beside(columns, max(bar // 8, 2))
 
 
 def _write(picture: Picture, text: str, at: tuple[int, int], height: float, width: int,
@@ -415,17 +486,12 @@ def _write(picture: Picture, text: str, at: tuple[int, int], height: float, widt
 def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: str, count: int | None,
            side: int | None, least: int, fastest: float) -> Iterator[Picture]:
     """Yield the frames of the reader, resized, with the tracks over them; `count` is what it is expected to decode."""
-    import cv2
-
     shades, palette = _shades(tracks.motion / fastest)
     layers: list[tuple[_Tracks, NDArray[np.intp], _Trails]] = []
     for frame in reader:
-        assert frame.bgr is not None
         if not layers:
             height, width = frame.grey.shape
-            if tracks.size not in (None, (width, height)):
-                raise VideoError(f"{name} is not the video of the features: its frames are {width}x{height} pixels, "
-                                 f"not {'x'.join(map(str, tracks.size))}.")
+            tracks.check_size(name, width, height)
             short = min(height, width)
             zoom = max(1, round(least / short)) if side is None else side / short
             shape = (round(height * zoom), round(width * zoom))
@@ -433,10 +499,7 @@ def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: 
                 layers.append((beneath, np.zeros(len(beneath), np.intp), _Trails(shape, zoom, _GREY, 0.7)))
             layers.append((tracks, shades, _Trails(shape, zoom, palette, 1.0)))
             legend = _legend(f"{fastest:g} px/frame", min(shape), _strength)
-        # Without much light and colour of its own, the frame leaves the hues to the tracks.
-        grey = cv2.cvtColor(frame.grey, cv2.COLOR_GRAY2BGR)
-        picture = cv2.resize(cv2.addWeighted(frame.bgr, 0.2, grey, 0.5, 0), shape[::-1],
-                             interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC)
+        picture = _resized(_muted(frame), shape)
         for some, colours, trails in layers:
             rows, steps = some.at(frame.index)
             picture = trails.draw(picture, steps, colours[rows])
@@ -448,6 +511,220 @@ def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: 
     if count not in (None, reader.decoded):
         raise VideoError(f"{name} is not the video of the features: {reader.decoded} frames could be decoded, not "
                          f"{count}.")
+
+
+def _panel(source: Source, features: Features, track: _Tracks, params: Params, heading: str) -> Picture:
+    """Return the picture of one trajectory, the only row of the features."""
+    import cv2
+
+    assert features.points is not None
+    points, scale = features.points[0].astype(np.float64), float(features.scale[0])
+    indices = features.frame[0] - params.step * np.arange(len(points) - 1, -1, -1)
+    cells, steps = params.temporal_cells, params.length // params.temporal_cells
+    column = max(2 * _BLOCK + _GAP, (6 * (_BLOCK + _GAP) - cells * _GAP) // cells)
+    shown = min(steps, column // _TILE)  # patches of a time cell
+    side = min(column // shown, _BLOCK) - 2
+    patches, last = _patches(source, track, params, indices, points, scale, side)
+    roses = _all_roses(features, params, column)
+    columns = []
+    for cell, of_cell in enumerate(roses):
+        first, final = cell * steps, (cell + 1) * steps - 1
+        chosen = np.rint(np.linspace(first, final, shown)).astype(int).tolist()
+        title = f"frames {indices[first]} to {indices[final]}" if steps > 1 else f"frame {indices[first]}"
+        strip = _beneath([_line(title, column), _beside([patches[n] for n in chosen], 2)], 0)
+        columns.append(_beneath([strip, *of_cell], _GAP))
+    width = cells * (column + _GAP) - _GAP
+    text = f"{heading}: frames {indices[0]} to {indices[-1]}, scale {scale:.2f}, {features.length[0]:.1f} px long"
+    above = _beneath([_line(text, width), _frame_and_paths(last, features, points, indices, params, width)], _TEXT)
+    panel = _beneath([above, _beside(columns, _GAP)], _GAP)
+    return cv2.copyMakeBorder(panel, *[_MARGIN] * 4, cv2.BORDER_CONSTANT, value=[_DARK] * 3)
+
+
+def _line(text: str, width: int, note: str = "") -> Picture:
+    """Return a line of text, with a note at its end."""
+    picture = np.full((2 * _TEXT, width, 3), _DARK, np.uint8)
+    _write(picture, text, (0, _TEXT // 2), _TEXT, width)
+    if note:
+        _write(picture, note, (width - 8 * _TEXT, _TEXT // 2), _TEXT, 8 * _TEXT, _DIM)
+    return picture
+
+
+def _beside(pictures: Sequence[Picture], gap: int) -> Picture:
+    """Return pictures side by side, their upper borders on a level."""
+    height = max(len(picture) for picture in pictures)
+    width = sum(picture.shape[1] + gap for picture in pictures) - gap
+    whole = np.full((height, width, 3), _DARK, np.uint8)
+    x = 0
+    for picture in pictures:
+        whole[:len(picture), x:x + picture.shape[1]] = picture
+        x += picture.shape[1] + gap
+    return whole
+
+
+def _beneath(pictures: Sequence[Picture], gap: int) -> Picture:
+    """Return pictures one beneath the other, their left borders in line."""
+    return _beside([picture.swapaxes(0, 1) for picture in pictures], gap).swapaxes(0, 1)
+
+
+def _frame_and_paths(frame: Frame, features: Features, points: NDArray[np.float64], indices: NDArray[np.intp],
+                     params: Params, width: int) -> Picture:
+    """Return the frame with the path and the patch at its end, beside the path enlarged."""
+    assert features.homographies is not None
+    height, across = frame.grey.shape
+    zoom = min(_TOP / height, (width - _GAP - _TOP) / across)
+    picture = _resized(_muted(frame), (round(height * zoom), round(across * zoom)))
+    still = _seen_from_the_last(points, features.homographies, indices)
+    paths = [(points, None)] if np.array_equal(still, points) else [(points, _GREY[0].tolist()), (still, None)]
+    _outline(picture, (_patch(points[-1], float(features.scale[0]), params, frame.grey.shape) + 0.5) * zoom - 0.5)
+    for path, colour in paths:
+        _draw_path(picture, (path + 0.5) * zoom - 0.5, path, colour)
+    return _beside([picture, _enlarged_paths(paths, (_TOP, width - _GAP - picture.shape[1]))], _GAP)
+
+
+def _all_roses(features: Features, params: Params, column: int) -> list[list[Picture]]:
+    """Return for each time cell the rows of squares that show its descriptors."""
+    from idt.descriptors import BINS  # which brings Numba
+
+    names = [name for name in BINS if getattr(features, name) is not None]
+    abreast = len(names) if len(names) * (_BLOCK + _GAP) - _GAP <= column else 2
+    blocks: list[list[Picture]] = [[] for _ in range(params.temporal_cells)]
+    for name in names:
+        values = getattr(features, name)[0].astype(np.float64).reshape(
+            params.temporal_cells, params.spatial_cells, params.spatial_cells, BINS[name])
+        longest = values.max()
+        for cell, of_cell in enumerate(values):
+            title = _line(_TITLES[name], _BLOCK, "" if cell else f"longest {longest:.2f}")
+            rose = _roses(of_cell / max(longest, 1e-12), in_colour=name == "hof")
+            blocks[cell].append(_beneath([title, rose], 0))
+    return [[_beside(of_cell[n:n + abreast], _GAP) for n in range(0, len(of_cell), abreast or 1)] for of_cell in blocks]
+
+
+def _patch(point: NDArray[np.float64], scale: float, params: Params, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the corners of what is described around a point, (2, 2) in pixels of the frame."""
+    side = params.patch // params.spatial_cells * params.spatial_cells * scale
+    room = np.maximum(np.array(shape[::-1]) - params.patch * scale, 0)
+    corner = np.clip((np.rint(point / scale) - params.patch // 2) * scale, 0, room)
+    return np.stack([corner, corner + side])
+
+
+def _patches(source: Source, track: _Tracks, params: Params, indices: NDArray[np.intp], points: NDArray[np.float64],
+             scale: float, side: int) -> tuple[list[Picture], Frame]:
+    """Return the patch around each point of a track, of so many pixels, and the last frame."""
+    import cv2
+
+    name, frame = _name(source), None
+    patches: list[Picture] = []
+    sampling = track.sampling | {"start": int(indices[0]), "end": int(indices[-1])}
+    with frames(source, colour=True, **sampling) as reader:
+        for point, frame in zip(points, reader, strict=False):
+            assert frame.bgr is not None
+            track.check_size(name, frame.grey.shape[1], frame.grey.shape[0])
+            corners = _patch(point, scale, params, frame.grey.shape)
+            (left, upper), (right, lower) = np.rint(corners).astype(int).tolist()
+            patch = _resized(frame.bgr[upper:lower, left:right], (side, side))
+            for n in range(1, params.spatial_cells):
+                line = round(n * side / params.spatial_cells)
+                patch[line] = patch[line] // 2 + 100
+                patch[:, line] = patch[:, line] // 2 + 100
+            dot = (point - corners[0] + 0.5) / (corners[1] - corners[0]) * side - 0.5
+            cv2.circle(patch, _fixed(dot).tolist(), 2 << _BITS, _LIGHT, -1, cv2.LINE_AA, _BITS)
+            patches.append(patch)
+    if frame is None or frame.index != indices[-1]:
+        raise VideoError(f"{name} is not the video of the features: {reader.decoded} frames could be decoded, but the "
+                         f"trajectory ends in frame {indices[-1]}.")
+    return patches, frame
+
+
+def _seen_from_the_last(points: NDArray[np.float64], homographies: NDArray[np.float64], indices: NDArray[np.intp]
+                        ) -> NDArray[np.float64]:
+    """Return the points of a track without the motion of the camera, as its last frame would have shown them."""
+    camera = np.eye(3)
+    out = points.copy()
+    for n in range(len(points) - 2, -1, -1):
+        camera = camera @ homographies[indices[n + 1]]
+        point = camera @ (*points[n], 1.0)
+        out[n] = point[:2] / point[2]
+    return out
+
+
+def _fixed(points: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Return coordinates as OpenCV draws at."""
+    return np.rint(points * (1 << _BITS)).astype(np.int32)
+
+
+def _outline(picture: Picture, corners: NDArray[np.float64]) -> None:
+    import cv2
+
+    (left, upper), (right, lower) = _fixed(corners).tolist()
+    cv2.rectangle(picture, (left, upper), (right, lower), _LIGHT, 1, cv2.LINE_AA, _BITS)
+
+
+def _draw_path(picture: Picture, places: NDArray[np.float64], path: NDArray[np.float64], colour: Sequence[int] | None,
+               width: int = 1) -> None:
+    """Draw a path at its places in the picture, each step in the given colour or in that of its direction."""
+    import cv2
+
+    moves = np.diff(path, axis=0)
+    directions = moves / np.maximum(np.hypot(*moves.T), 1e-9)[:, None]
+    colours = _wheel(0.9 * directions).tolist() if colour is None else [colour] * len(moves)
+    lines = _fixed(places)
+    for start, end, bgr in zip(lines, lines[1:], colours, strict=False):
+        cv2.line(picture, start.tolist(), end.tolist(), bgr, width, cv2.LINE_AA, _BITS)
+        if width > 1:
+            cv2.circle(picture, start.tolist(), (width + 1) << _BITS, bgr, -1, cv2.LINE_AA, _BITS)
+    cv2.circle(picture, lines[-1].tolist(), (width + 2) << _BITS, colours[-1], -1, cv2.LINE_AA, _BITS)
+
+
+def _enlarged_paths(paths: Sequence[tuple[NDArray[np.float64], Sequence[int] | None]], shape: tuple[int, int]
+                    ) -> Picture:
+    """Return the paths on a scale of their own, which a bar shows."""
+    import cv2
+
+    picture = np.full((*shape, 3), _FIELD, np.uint8)
+    room = np.array(shape[::-1]) - 2 * np.array([_GAP, 2 * _GAP])
+    every = np.concatenate([path for path, _ in paths])
+    low, high = every.min(axis=0), every.max(axis=0)
+    zoom = float(min((room / np.maximum(high - low, 1e-9)).min(), 64))
+    middle = np.array(shape[::-1]) / 2
+    for path, colour in paths:
+        _draw_path(picture, (path - (low + high) / 2) * zoom + middle, path, colour, 2)
+    for n, text in enumerate(["grey: in the picture", "coloured: without camera motion"] if len(paths) > 1 else []):
+        _write(picture, text, (_TEXT, round((1.5 + 2 * n) * _TEXT)), _TEXT, shape[1] - 2 * _TEXT)
+    length = _rounded_up(60 / zoom)
+    right, y = shape[1] - _TEXT, shape[0] - _TEXT
+    left = right - round(length * zoom)
+    cv2.line(picture, (left, y), (right, y), _LIGHT, 2)
+    _write(picture, f"{length:g} px", (left, y - _TEXT), _TEXT, shape[1])
+    return picture
+
+
+def _roses(values: NDArray[np.float64], *, in_colour: bool) -> Picture:
+    """Return a square with a rose for each cell of a patch; values (x cells, y cells, bins) are shares of the longest.
+
+    A ninth bin is drawn as a ring.
+    """
+    import cv2
+
+    picture = np.full((_BLOCK, _BLOCK, 3), _FIELD, np.uint8)
+    cells, _, bins = values.shape
+    side = _BLOCK / cells
+    for n in range(1, cells):
+        picture[round(n * side)] = picture[:, round(n * side)] = _LINE
+    turn = np.arange(8) * np.pi / 4
+    petal = turn[:, None] + np.linspace(-0.3, 0.3, 7)  # leaves some room between neighbours
+    arcs = np.stack([np.cos(petal), np.sin(petal)], axis=-1) * (0.46 * side)
+    directions = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
+    colours = _wheel(directions).tolist() if in_colour else [_LIGHT] * 8
+    for x in range(cells):
+        for y in range(cells):
+            centre = (np.array([x, y]) + 0.5) * side
+            for value, arc, colour in zip(values[x, y], arcs, colours, strict=False):
+                shape = _fixed(np.vstack([centre, centre + value * arc]))
+                cv2.fillConvexPoly(picture, shape, colour, cv2.LINE_AA, _BITS)
+            if bins == 9:
+                radius = round(values[x, y, 8] * 0.46 * side * (1 << _BITS))
+                cv2.circle(picture, _fixed(centre).tolist(), radius, _LIGHT, 1, cv2.LINE_AA, _BITS)
+    return picture
 
 
 class _Trails:
@@ -467,7 +744,7 @@ class _Trails:
         import cv2
 
         # OpenCV draws at fixed-point coordinates; those of an enlarged pixel refer to its centre.
-        lines = np.rint(((steps + 0.5) * self._zoom - 0.5) * (1 << _BITS)).astype(np.int32)
+        lines = _fixed((steps + 0.5) * self._zoom - 0.5)
         groups = [(self._palette[colour], lines[colours == colour]) for colour in np.unique(colours)]
         # Colour and soft edge are drawn apart, the colour wider, so that the edge mixes it with nothing but the frame.
         colour, area, edge = np.zeros_like(self._paint), np.zeros_like(self._strength), np.zeros_like(self._strength)

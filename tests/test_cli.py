@@ -125,6 +125,8 @@ def test_version(capsys):
     (["view", "videos/a.avi", "-o", "a.png", "--background", "--beside", "b.npz"], r"--background and --beside do not"),
     (["view", "videos/a.avi", "-o", "a.png", "--colours", "--stride", "3"], r"--stride has no effect on the flow"),
     (["view", "videos/a.avi", "a.npz", "-o", "a.png", "--colours"], r"--colours draws no trajectories: leave"),
+    (["view", "videos/a.avi", "-o", "a.mp4", "--trajectory", "3"], r"output is a\.mp4: a trajectory is drawn as a"),
+    (["view", "videos/a.avi", "-o", "a.png", "--trajectory", "3", "--frame", "2"], r"--trajectory draws nothing else"),
     (["info", "a.npz", "--compile"], r"compile goes without a file, but a\.npz is given\.$"),
 ])
 def test_wrong_usage_is_one_line_and_exit_code_2(folder, capsys, arguments, message):
@@ -531,6 +533,16 @@ def test_view_draws_the_flow_with_and_without_the_camera(folder, capsys):
     assert shown[0].shape == (536, 3 * 672 + 6, 3)
     assert main(["view", "videos/a.avi", "--colours", "--no-camera", "-o", "f.png", "--frame", "3", "--quiet"]) == 0
     assert cv2.imread("f.png").shape == (535, 2 * 672 + 3, 3)
+
+
+def test_view_draws_one_trajectory(extracted, capsys):
+    assert main(["view", "videos/a.avi", extracted, "--trajectory", "7", "-o", "t.png"]) == 0
+    assert capsys.readouterr() == ("t.png\n", "")
+    assert cv2.imread("t.png").shape == (970, 1098, 3)
+    assert main(["view", "videos/a.avi", "--trajectory", "7", "-o", "same.png", "--quiet"]) == 0
+    assert Path("t.png").read_bytes() == Path("same.png").read_bytes()
+    assert main(["view", "videos/a.avi", extracted, "--trajectory", "99999", "-o", "t.png"]) == 2
+    assert "idt: trajectory is 99999: the rows of the features are from 0 to " in capsys.readouterr().err
 
 
 def test_demo_makes_extracts_and_draws(folder, capsys):

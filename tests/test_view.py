@@ -19,7 +19,7 @@ from idt.features import Features
 from idt.params import Params
 from idt.video import frames
 from idt.video_flow import FlowParams
-from idt.view import draw_flow, flow_colours, overlay
+from idt.view import draw_flow, draw_trajectory, flow_colours, overlay
 from synthetic import pan
 
 HEIGHT, WIDTH, COUNT = 36, 48, 12
@@ -348,6 +348,146 @@ def test_a_real_clip(data: Path, tmp_path: Path) -> None:
     picture = cv2.imread(str(tmp_path / "a.png"))
     assert picture.shape == (720, 960, 3)
     assert pixel(picture, 35, 30, 6)[2] == 255
+
+
+# --- one trajectory ------------------------------------------------------------------------------------------------
+
+def described(found: Features, **histograms: dict[tuple[int, int, int, int], float]) -> Features:
+    """The features with these values in the descriptors of all rows: (time cell, x cell, y cell, bin) -> value."""
+    params = Params.from_dict(found.meta["params"])
+    arrays = found.arrays()
+    for name, values in histograms.items():
+        cells = params.spatial_cells
+        table = np.zeros((len(found), params.temporal_cells, cells, cells, 9 if name == "hof" else 8), np.float16)
+        for place, value in values.items():
+            table[:, *place] = value
+        arrays[name] = table.reshape(len(found), -1)
+    return Features(**arrays, meta=found.meta)
+
+
+def panel(tmp_path: Path, video: np.ndarray, found: Features, row: int = 0) -> np.ndarray:
+    draw_trajectory(video, found, tmp_path / "p.png", row)
+    return cv2.imread(str(tmp_path / "p.png"))
+
+
+def test_frame_and_path_of_a_trajectory(tmp_path: Path) -> None:
+    found = features([5, 6], np.stack([track((30, 20), (0, 2)), track((10, 10), (4, 0))]))
+    picture = panel(tmp_path, black(), found, 1)
+    frame = picture[60:420, 24:504]  # enlarged 10 times
+    assert pixel(frame, 26, 10, 10)[2] > 220
+    assert hue(pixel(frame, 26, 10, 10)) == pytest.approx(0, abs=1)
+    assert pixel(frame, 18, 10, 10)[2] > 150
+    assert pixel(frame, 18, 12, 10) == pixel(frame, 30, 24, 10) == [0, 0, 0]
+    # The patch of 32 pixels is shifted into the frame at its upper border.
+    for x, y in [(10, 20), (42, 20), (20, 32)]:
+        assert pixel(frame, x, y, 10)[0] > 100
+    # The path, enlarged: from the left to the right, on a level.
+    path = picture[60:420, 534:1074]
+    bright = np.argwhere(path[100:300, :, 2] > 200)
+    assert np.ptp(bright[:, 0]) < 12
+    assert np.ptp(bright[:, 1]) == pytest.approx(480, abs=12)
+
+
+def test_path_without_the_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = np.array([[1.0, 0, 3], [0, 1, 1], [0, 0, 1]])
+    found = features([6], track((10, 10), (4, 0))[None], camera)
+    frame = panel(tmp_path, black(), found)[60:420, 24:504]
+    # Where it began lay, seen from the end, at (10, 10) + 4 (3, 1).
+    assert hue(pixel(frame, 23, 13, 10)) == pytest.approx(hue(flow_colours(np.array([[[1.0, -1]]]))[0, 0].tolist()),
+                                                          abs=4)
+    dim = pixel(frame, 14, 10, 10)
+    assert dim[0] == dim[1] == dim[2] > 60
+    written = texts(monkeypatch)
+    panel(tmp_path, black(), found)
+    assert sorted(written) == ["2 px", "coloured: without camera motion", "frames 2 to 5", "grey: in the picture",
+                               "trajectory 0 of 1: frames 2 to 6, scale 1.00, 0.0 px long"]
+    written.clear()
+    panel(tmp_path, black(), features([11], track((10, 10), (4, 0))[None], start=3, step=2))
+    assert sorted(written) == ["2 px", "frames 3 to 9", "trajectory 0 of 1: frames 3 to 11, scale 1.00, 0.0 px long"]
+
+
+def test_patches_are_those_of_the_frames_before_the_end(tmp_path: Path) -> None:
+    video = black(height=72, width=96)
+    video += np.arange(0, 240, 20, dtype=np.uint8)[:, None, None]
+    video[:, 25:30, 60:64] = 255
+    found = features([8], track((50, 30), (2, 0))[None], size=(96, 72), step=1)
+    found.scale[:] = 1
+    picture = panel(tmp_path, video, found)
+    for n, grey in enumerate([80, 100, 120, 140]):
+        patch = picture[474:622, 24 + n * 150:][:, :148]
+        assert patch[10, 10].tolist() == [grey] * 3
+        # The spot lies in the patch, whose corner is (50 + 2 n - 16, 14), enlarged 148 / 32 times.
+        x, y = (61.5 - (34 + 2 * n)) * 148 / 32, (27 - 14) * 148 / 32
+        assert patch[round(y), round(x)].min() > 240
+        assert patch[round(y), round(x) + 20].max() < 200
+    found.scale[:] = 2  # 64 pixels of the frame, shifted to its borders: from (18, 0) on
+    patch = panel(tmp_path, video, found)[474:622, 24:172]
+    assert patch[round(27.5 * 148 / 64), round((62 - 18) * 148 / 64)].min() > 240
+
+
+def test_descriptors_as_roses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = described(features([6], track((10, 10), (4, 0))[None]),
+                      hog={(0, 1, 0, 2): 0.5, (0, 0, 1, 4): 0.25}, hof={(0, 0, 0, 6): 0.25, (0, 1, 1, 8): 0.5})
+    picture = panel(tmp_path, black(), found)
+    hog, hof = picture[676:826, 24:174], picture[676:826, 204:354]
+
+    def at(block: np.ndarray, cell: tuple[int, int], x: float, y: float) -> list[int]:
+        return block[round((cell[1] + 0.5 + y) * 75), round((cell[0] + 0.5 + x) * 75)].tolist()
+
+    assert at(hog, (1, 0), 0, 0.4) == [230] * 3  # downward, the longest
+    assert at(hog, (1, 0), 0, -0.2) == at(hog, (0, 0), 0, 0.2) == at(hog, (0, 1), 0, 0.2) == [40] * 3
+    assert at(hog, (0, 1), -0.2, 0) == [230] * 3  # half as long
+    assert at(hog, (0, 1), -0.3, 0) == [40] * 3
+    assert at(hof, (0, 0), 0, -0.2) == flow_colours(np.array([[[0.0, -1]]]))[0, 0].tolist()
+    assert at(hof, (0, 0), 0, -0.3) == [40] * 3
+    ring = hof[75:150, 75:150, 0][37]
+    assert np.flatnonzero(ring > 150).tolist() == pytest.approx([3, 72], abs=1)
+    written = texts(monkeypatch)
+    panel(tmp_path, black(), found)
+    assert written[:4] == ["HOG", "longest 0.50", "HOF", "longest 0.50"]
+
+
+def test_panels_of_other_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = features([8], track((10, 10), (2, 0))[None], spatial_cells=3)
+    points = np.concatenate([found.points, found.points[:, -4:]], axis=1)  # of length 8
+    params = Params.from_dict(found.meta["params"] | {"length": 8, "temporal_cells": 4, "descriptors": ["mbhx", "hof"]})
+    found = dataclasses.replace(found, points=points, meta={**found.meta, "params": params.to_dict()})
+    bare = panel(tmp_path, black(), found)
+    assert bare.shape == (450 + 24 + 148 + 24, 4 * 360 - 30 + 48, 3)
+    found = described(found, mbhx={(3, 2, 1, 0): 1.0}, hof={(1, 0, 0, 0): 1.0})
+    picture = panel(tmp_path, black(), found)
+    assert picture.shape == (bare.shape[0] + 30 + 24 + 150, bare.shape[1], 3)
+    left, top = 24 + 3 * 360 + 180, 450 + 24 + 148 + 30 + 24
+    assert picture[top + 75, left + 125 + 15].tolist() == [230] * 3  # of MBHx, last time cell
+    assert (picture[top:, 24 + 180:][:150, :150].max(axis=2) <= 75).mean() > 0.99  # the first has but the centres
+    written = texts(monkeypatch)
+    panel(tmp_path, black(), found)
+    assert [text for text in written if text.startswith("frames")] == [
+        "frames 0 to 1", "frames 2 to 3", "frames 4 to 5", "frames 6 to 7"]
+    assert (written.count("MBHx"), written.count("HOF"), written.count("longest 1.00")) == (4, 4, 2)
+
+
+def test_trajectories_that_cannot_be_drawn(tmp_path: Path) -> None:
+    found = features([6, 7], np.stack([track((10, 10), (4, 0))] * 2))
+    for row in (-1, 2):
+        with pytest.raises(ParameterError, match=rf"^trajectory is {row}: the rows of the features are from 0 to 1\.$"):
+            panel(tmp_path, black(), found, row)
+    with pytest.raises(ParameterError, match=r"^trajectory is 0: there are no rows\.$"):
+        panel(tmp_path, black(), features([], np.empty((0, LENGTH + 1, 2))))
+    with pytest.raises(ParameterError, match=r"a\.mp4: a trajectory is drawn as a picture, whose name must end in"):
+        draw_trajectory(black(), found, tmp_path / "a.mp4", 0)
+    with pytest.raises(ParameterError, match=r"The features have no points"):
+        panel(tmp_path, black(), dataclasses.replace(found, points=None))
+    many = found.meta["params"] | {"length": 30, "temporal_cells": 21}
+    with pytest.raises(ParameterError, match=r"^temporal_cells is 21: at most 20 can be drawn\.$"):
+        panel(tmp_path, black(), dataclasses.replace(found, meta={**found.meta, "params": many}))
+    with pytest.raises(VideoError, match=r"^The array is not the video of the features: its frames are 40x30 pixels"):
+        panel(tmp_path, black(height=30, width=40), found)
+    for count in (2, 6):
+        with pytest.raises(VideoError, match=rf"^The array is not the video .*: {count} frames could be decoded, but "
+                                             r"the trajectory ends in frame 6\.$"):
+            panel(tmp_path, black(count), found)
+    assert not list(tmp_path.iterdir())
 
 
 # --- videos --------------------------------------------------------------------------------------------------------
