@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+import math
+import os
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial, reduce
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from idt.classifier import check_classes, check_number, labels_of
+from idt.dataset_features import features_of
 from idt.datasets import Dataset, Split, units_of
-from idt.errors import ParameterError
-from idt.evaluation import Scored
-from idt.methods import Method
-from idt.params import nearest
+from idt.datasets import splits as make_splits
+from idt.encoding.fusion import fuse
+from idt.encoding.svm import gram
+from idt.errors import FormatError, ParameterError
+from idt.evaluation import Scored, decide, kernel_of, similarities
+from idt.external import Table, read_scores, read_vectors
+from idt.features import Features
+from idt.flow.threads import checked_count
+from idt.methods import ExternalMethod, FeatureMethod, Fusion, Method, check_methods
+from idt.params import Params, nearest
+from idt.reports import read_status
+from idt.vectors import EncodingParams
 
 Array: TypeAlias = NDArray[Any]
+Paths: TypeAlias = str | os.PathLike[str]
+Read: TypeAlias = Callable[[Path, Params], Sequence[Features]]
+
+_FOLDS = 5  # of the training side, by which weights are found
+_TENTHS = 10  # weights are multiples of 1 / 10
+_CHANNELS = EncodingParams().channels
+_SECONDS = ("extract", "learn", "encode", "classify")
+_BYTES = ("features", "vectors")
 
 
 @dataclass(frozen=True)
@@ -52,12 +78,16 @@ class Row:
         method shared the work; what is not known is missing.
     bytes : dict of str to int
         Size of its "features" on the disk and of the "vectors" that its classifier learns from and labels.
+    weights : tuple of tuple of float
+        Of a weighted fusion: for each split the weights of its methods, whose scores are first divided by their
+        standard deviation on the training side.
     """
 
     method: Method
     scores: tuple[Array, ...]
     seconds: dict[str, float]
     bytes: dict[str, int]
+    weights: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,3 +200,343 @@ class Comparison:
     def _right(self, name: str) -> NDArray[np.bool_]:
         """Tell of each test whether its clip gets its label."""
         return self.predicted(name) == self.labels
+
+
+def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split], features: Paths, *, threads: int = 1,
+            read: Read | None = None, progress: Callable[[Split, str, float], None] | None = None) -> Comparison:
+    """Learn and test several methods on each split of a dataset; what they share is done once.
+
+    Everything that is learnt is learnt on the training side of a split alone, the weights of fusions included: these
+    are the ones, of all in tenths, with which most clips of that side are right when each fifth of it is labelled by
+    classifiers that learnt from the other four (groups are not divided; PCA and codebooks are those of the whole side);
+    of equally good ones those that differ least. Classifiers of tables of scores were learnt elsewhere, so that their
+    rows for training clips count as they are.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    methods : sequence of Method
+        See `idt.methods.read_methods` and `idt.methods.preset`.
+    splits : iterable of Split
+        From `idt.datasets.splits`.
+    features : path
+        Folder of the features, which has one for each kind of extraction, see `features_folder`; what is missing is
+        extracted into it.
+    threads : int
+        Threads inside one video, then channels that are learnt, or clips that are encoded, at a time.
+    read : callable, optional
+        Called with the folder and the parameters of an extraction, returns the features of all clips. Default:
+        `idt.dataset_features.features_of`, one video at a time.
+    progress : callable, optional
+        Called with the split, the step ("learn", "encode" or "classify") and the share of the split that is done.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ParameterError
+        The methods do not fit together (see `idt.methods.check_methods`), there is no split or one class only, the
+        weights of a fusion cannot be found, or too few descriptors.
+    FormatError
+        A table cannot be used (see `idt.external.read_scores`), or has no row for a clip that needs one: for scores
+        those that are tested, and those on the training side for weights; for features all that are used. Tables are
+        read before any video is.
+    VideoError, OutputError
+        As `idt.dataset_features.features_of`.
+    """
+    methods, splits, threads = tuple(methods), tuple(splits), checked_count("threads", threads)
+    check_methods(methods)
+    check_classes(dataset)
+    if not splits:
+        raise ParameterError(f"There is no split of {dataset.name} to compare on.")
+    run = _Run(dataset, methods, splits)
+    videos = _read_all(dataset, methods, features, run.costs, read or partial(features_of, dataset, threads=threads))
+    # Only what rows keep: kernels are as large as the square of the clips.
+    sides = [replace(run.split(split, videos, threads, partial(progress or _say_nothing, split)), inner={}, kernels={})
+             for split in splits]
+    rows = []
+    for method in methods:
+        sizes = {kind: int(size) for kind, size in run.costs.of(method.name, _BYTES).items()}
+        rows.append(Row(method, tuple(side.scores[method.name] for side in sides), run.costs.of(method.name, _SECONDS),
+                        sizes, tuple(side.weights[method.name] for side in sides if method.name in side.weights)))
+    return Comparison(dataset, splits, tuple(rows))
+
+
+def features_folder(folder: Paths, extraction: Params) -> Path:
+    """Return the folder of the features of one kind of extraction, such as ``improved-farneback-1a2b3c4d``.
+
+    The digits are of the fingerprint of the parameters.
+    """
+    kind = "improved" if extraction.camera else "dense"
+    return Path(folder, f"{kind}-{extraction.flow}-{extraction.fingerprint()[:8]}")
+
+
+def extractions(methods: Iterable[Method]) -> list[Params]:
+    """Return the parameters of each kind of extraction that the methods need, in their order."""
+    return list(dict.fromkeys(method.extraction for method in methods if isinstance(method, FeatureMethod)))
+
+
+def _say_nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class _Costs:
+    """Seconds and bytes of pieces of work, and the pieces of each method; the first part of a piece tells its kind."""
+
+    amounts: dict[tuple[Hashable, ...], float] = field(default_factory=dict)
+    pieces: dict[str, set[tuple[Hashable, ...]]] = field(default_factory=dict)
+
+    def add(self, amount: float, *piece: Hashable) -> None:
+        self.amounts[piece] = self.amounts.get(piece, 0.0) + amount
+
+    @contextmanager
+    def timed(self, *piece: Hashable) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        self.add(time.process_time() - began, *piece)
+
+    def charge(self, name: str, *piece: Hashable) -> None:
+        self.pieces.setdefault(name, set()).add(piece)
+
+    def of(self, name: str, kinds: Sequence[str]) -> dict[str, float]:
+        """Return the sum of each kind for a method, apart from kinds that it has not or that are not known (NaN)."""
+        found = {}
+        for kind in kinds:
+            amounts = [self.amounts.get(piece, 0.0) for piece in self.pieces.get(name, ()) if piece[0] == kind]
+            if amounts and not math.isnan(total := math.fsum(amounts)):
+                found[kind] = total
+        return found
+
+
+def _read_all(dataset: Dataset, methods: Sequence[Method], folder: Paths, costs: _Costs, read: Read
+              ) -> dict[Params, Sequence[Features]]:
+    """Return the features of all clips by each kind of extraction."""
+    videos = {}
+    for extraction in extractions(methods):
+        place = features_folder(folder, extraction)
+        videos[extraction] = read(place, extraction)
+        check_number(dataset, videos[extraction])
+        files = {video.path for video in videos[extraction] if video.path is not None}
+        costs.add(sum(os.path.getsize(path) for path in files), "features", extraction)
+        costs.add(_seconds(place, files), "extract", extraction)
+    for method in methods:
+        if isinstance(method, FeatureMethod):
+            costs.charge(method.name, "features", method.extraction)
+            costs.charge(method.name, "extract", method.extraction)
+    return videos
+
+
+def _seconds(folder: Path, files: Iterable[str]) -> float:
+    """Return how long the extraction of features took by the reports of their folder, NaN where these do not tell."""
+    try:
+        told = read_status(folder).videos
+    except FormatError:
+        return math.nan
+    seconds = (told.get(os.path.relpath(path, folder), {}).get("seconds") for path in files)
+    return math.fsum(math.nan if one is None else one for one in seconds)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What becomes of a split, for each method.
+
+    `inner` are scores of the training clips by classifiers that have not seen them, `kernels` the inner products of the
+    vectors scaled to length 1; both only of methods that a fusion needs them of.
+    """
+
+    split: Split
+    scores: dict[str, Array] = field(default_factory=dict)
+    inner: dict[str, Array] = field(default_factory=dict)
+    kernels: dict[str, Array] = field(default_factory=dict)
+    weights: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+class _Run:
+    """Puts methods to one split after the other; what can be found wrong before any video is read is."""
+
+    def __init__(self, dataset: Dataset, methods: Sequence[Method], splits: Sequence[Split]) -> None:
+        self._dataset, self._methods = dataset, {method.name: method for method in methods}
+        self._labels, self._classes = labels_of(dataset), len(dataset.classes)
+        self._used = sorted({n for split in splits for n in (*split.train, *split.test)})
+        self.costs = _Costs()
+        self._weighted = _weighted(methods)
+        self._joined = {name for method in methods if isinstance(method, Fusion) and method.how == "concatenation"
+                        for name in method.of}
+        self._tables = {method.name: self._table(method, splits) for method in methods
+                        if isinstance(method, ExternalMethod)}
+        self._folds = {split: self._divided(split) for split in splits} if self._weighted else {}
+
+    def _table(self, method: ExternalMethod, splits: Sequence[Split]) -> Table:
+        if method.scores is not None:
+            table = read_scores(method.scores, self._dataset)
+            table.require(self._dataset, (n for split in splits for n in split.test), "tested")
+            if method.name in self._weighted:
+                table.require(self._dataset, (n for split in splits for n in split.train),
+                              f"on a training side, where the weights of {self._weighted[method.name]} are found,")
+            return table
+        assert method.features is not None
+        table = read_vectors(method.features, self._dataset)
+        table.require(self._dataset, self._used, "used")
+        self.costs.add(method.features.stat().st_size, "features", method.name)
+        self.costs.add(len(self._used) * table.values[0].nbytes, "vectors", method.name)
+        for kind in _BYTES:
+            self.costs.charge(method.name, kind, method.name)
+        return table
+
+    def _divided(self, split: Split) -> list[tuple[Array, Array]]:
+        """Return the training and test clips of each fold of the training side, as indices of it."""
+        items = tuple(self._dataset.items[n] for n in split.train)
+        labels = {item.label for item in items}
+        side = replace(self._dataset, items=items,
+                       classes=tuple(label for label in self._dataset.classes if label in labels))
+        try:
+            folds = make_splits(side, "k-fold", folds=max(2, min(_FOLDS, len(set(units_of(side))))))
+        except ParameterError as error:
+            raise ParameterError(f"{next(iter(self._weighted.values()))}: its weights are found on divisions of the "
+                                 f"training side, which that of {split.name} does not allow: {error} Choose another "
+                                 "fusion.") from None
+        return [(np.array(fold.train), np.array(fold.test)) for fold in folds]
+
+    def split(self, split: Split, videos: Mapping[Params, Sequence[Features]], threads: int,
+              tell: Callable[[str, float], None]) -> _Side:
+        """Return what the methods make of a split."""
+        # Methods of a group differ only in their channels and their classifier.
+        groups: dict[tuple[Params, EncodingParams], list[FeatureMethod]] = {}
+        for method in self._methods.values():
+            if isinstance(method, FeatureMethod):
+                encoding = replace(method.encoding, channels=_CHANNELS, cost=1.0, balanced=False)
+                groups.setdefault((method.extraction, encoding), []).append(method)
+        side, parts = _Side(split), 2 * len(groups) + 1
+        for number, ((extraction, encoding), members) in enumerate(groups.items()):
+            def tell_of_group(step: str, share: float, done: int = 2 * number) -> None:
+                tell(step, (done + (step == "encode") + share) / parts)
+
+            names = tuple(dict.fromkeys(name for method in members for name in method.encoding.channels))
+            similar = similarities(videos[extraction], split, replace(encoding, channels=names), threads=threads,
+                                   wall=dict.fromkeys(("learn", "encode"), 0.0), tell=tell_of_group)
+            for name, one in similar.items():
+                for step, seconds in one.seconds.items():
+                    self.costs.add(seconds, step, extraction, encoding, name)
+                self.costs.amounts["vectors", extraction, encoding, name] = 4 * one.size * len(self._used)
+            for method in members:
+                for kind, name in itertools.product(("learn", "encode", "vectors"), method.encoding.channels):
+                    self.costs.charge(method.name, kind, extraction, encoding, name)
+                with self.costs.timed("classify", method.name):
+                    kernel = kernel_of([similar[name].values for name in method.encoding.channels], len(split.train),
+                                       method.encoding)
+                self._classify(side, method.name, kernel, method.encoding)
+        tell("classify", 1 - 1 / parts)
+        for method in self._methods.values():
+            if isinstance(method, ExternalMethod):
+                self._look_up(side, method)
+            elif isinstance(method, Fusion):
+                self._fuse(side, method)
+        return side
+
+    def _classify(self, side: _Side, name: str, kernel: Array, machine: EncodingParams | ExternalMethod | Fusion
+                  ) -> None:
+        """Note the scores that a kernel gives; training clips come first in it."""
+        labels = self._labels[list(side.split.train)]
+        scores = partial(decide, classes=self._classes, cost=machine.cost, balanced=machine.balanced)
+        self.costs.charge(name, "classify", name)
+        with self.costs.timed("classify", name):
+            side.scores[name] = scores(kernel, labels)
+        if name in self._weighted:
+            with self.costs.timed("classify", name, "inner"):
+                side.inner[name] = np.full((len(labels), self._classes), -np.inf)
+                for train, test in self._folds[side.split]:
+                    order = np.concatenate([train, test])
+                    side.inner[name][test] = scores(kernel[np.ix_(order, order)], labels[train])
+        if name in self._joined:
+            length = np.sqrt(np.diag(kernel))
+            factor = np.divide(1, length, out=np.zeros(len(length)), where=length > 0)
+            side.kernels[name] = kernel * factor * factor[:, None]
+
+    def _look_up(self, side: _Side, method: ExternalMethod) -> None:
+        """Note the scores of a table, or those that its features give."""
+        values, train, test = self._tables[method.name].values, list(side.split.train), list(side.split.test)
+        if method.scores is not None:
+            side.scores[method.name] = values[test].astype(np.float64)
+            if method.name in self._weighted:
+                side.inner[method.name] = values[train].astype(np.float64)
+            return
+        with self.costs.timed("classify", method.name):
+            rows = values[train + test]
+            length = np.linalg.norm(rows, axis=1, keepdims=True)
+            kernel = gram(np.divide(rows, length, out=np.zeros_like(rows), where=length > 0))
+        self._classify(side, method.name, kernel, method)
+
+    def _fuse(self, side: _Side, fusion: Fusion) -> None:
+        """Note the scores of a fusion, whose methods have theirs already."""
+        joined = fusion.how == "concatenation"
+        for name in fusion.of:
+            for piece in self.costs.pieces.get(name, set()):
+                if not (joined and piece[0] == "classify"):  # only their vectors are needed
+                    self.costs.charge(fusion.name, *piece)
+        if joined:
+            self._classify(side, fusion.name, reduce(np.add, (side.kernels[name] for name in fusion.of)), fusion)
+            return
+        self.costs.charge(fusion.name, "classify", fusion.name)
+        with self.costs.timed("classify", fusion.name):
+            weights: list[float] | None = None
+            if fusion.how == "weighted":
+                for name in self._inner_of(fusion):
+                    self.costs.charge(fusion.name, "classify", name, "inner")
+                inner = [side.inner[name] for name in fusion.of]
+                spreads = [float(np.std(table[np.isfinite(table)])) or 1.0 for table in inner]
+                shares = _best_weights([table / spread for table, spread in zip(inner, spreads, strict=True)],
+                                       self._labels[list(side.split.train)])
+                side.weights[fusion.name] = shares
+                weights = [share / spread for share, spread in zip(shares, spreads, strict=True)]
+            side.scores[fusion.name] = _fused([side.scores[name] for name in fusion.of], fusion, weights)
+            if fusion.name in self._weighted:
+                side.inner[fusion.name] = _fused([side.inner[name] for name in fusion.of], fusion, weights)
+
+    def _inner_of(self, fusion: Fusion) -> Iterator[str]:
+        """Yield the methods whose inner scores those of a fusion are made of."""
+        for name in fusion.of:
+            method = self._methods[name]
+            if isinstance(method, Fusion) and method.how != "concatenation":
+                yield from self._inner_of(method)
+            else:
+                yield name
+
+
+def _weighted(methods: Sequence[Method]) -> dict[str, str]:
+    """Return the methods of which a weighted fusion needs scores of training clips, each with one such fusion."""
+    found: dict[str, str] = {}
+    for method in reversed(methods):  # a fusion comes after its methods
+        if isinstance(method, Fusion) and (method.how == "weighted" or (
+                method.how != "concatenation" and method.name in found)):
+            found |= dict.fromkeys(method.of, method.name if method.how == "weighted" else found[method.name])
+    return found
+
+
+def _best_weights(tables: Sequence[Array], labels: Array) -> tuple[float, ...]:
+    """Return the weights in tenths with which most clips are right; of equally good ones the most equal."""
+    tried: list[tuple[int, ...]] = []
+    for bars in itertools.combinations(range(_TENTHS + len(tables) - 1), len(tables) - 1):
+        ends = (-1, *bars, _TENTHS + len(tables) - 1)
+        tried.append(tuple(right - left - 1 for left, right in itertools.pairwise(ends)))
+    tried.sort(key=lambda tenths: sum(n * n for n in tenths))
+    finite = np.isfinite(tables).all(axis=(0, 1))
+    columns, known = np.flatnonzero(finite), [table[:, finite] for table in tables]
+
+    def right(tenths: tuple[int, ...]) -> int:
+        scores = reduce(np.add, (n * table for n, table in zip(tenths, known, strict=True)))
+        return int((columns[scores.argmax(axis=1)] == labels).sum())
+
+    return tuple(n / _TENTHS for n in max(tried, key=right))
+
+
+def _fused(tables: Sequence[Array], fusion: Fusion, weights: Sequence[float] | None) -> Array:
+    """Return the scores of a fusion; -inf for a class that one of its methods has not learnt."""
+    known = np.isfinite(tables).all(axis=(0, 1))
+    scores = np.full(tables[0].shape, -np.inf)
+    how = fusion.how
+    assert how != "concatenation"
+    scores[:, known] = fuse([table[:, known] for table in tables], method=how, weights=weights)
+    return scores

@@ -17,7 +17,7 @@ from idt.batch import extract_jobs
 from idt.datasets import Dataset, Item
 from idt.errors import FormatError, ParameterError, VideoError
 from idt.features import Features
-from idt.keys import is_current
+from idt.keys import is_current, is_done
 from idt.params import Descriptor, Params
 from idt.runner import Outcome, Progress, Workers
 from idt.vectors import duration, require_whole
@@ -30,8 +30,8 @@ _NAMED = 5  # videos that a message names
 _log = logging.getLogger("idt")
 
 
-def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descriptor] = (), threads: int = 1,
-                workers: Workers | None = None, progress: Callable[[Progress], None] | None = None,
+def features_of(dataset: Dataset, folder: Paths, params: Params | None = None, *, channels: Sequence[Descriptor] = (),
+                threads: int = 1, workers: Workers | None = None, progress: Callable[[Progress], None] | None = None,
                 report: Callable[[Outcome], None] | None = None) -> list[Features]:
     """Return the trajectories of every clip of a dataset; those that are not in the folder are extracted into it.
 
@@ -45,6 +45,8 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
     dataset : Dataset
     folder : path
         See `features_paths`.
+    params : Params, optional
+        Features that were not made with these are made anew. Default: as above.
     channels : sequence of str, optional
         Descriptors that must be there.
     threads : int
@@ -79,13 +81,16 @@ def features_of(dataset: Dataset, folder: Paths, *, channels: Sequence[Descripto
             features = Features.load(path)
         except FormatError:
             continue
-        (current if is_current(job, features) else outdated)[path] = features
+        kept = is_current(job, features) if params is None else is_done(job, params)
+        (current if kept else outdated)[path] = features
     for features in current.values():
         require_whole(features)
-    params = _common_params(current or outdated)
-    if outdated and not current and params != Params():
-        _log.warning("%s holds features that are out of date (the video is another now, or the version of the method): "
-                     "they are extracted anew, with the parameters that they were made with.", os.fspath(folder))
+    if params is None:
+        params = _common_params(current or outdated)
+        if outdated and not current and params != Params():
+            _log.warning("%s holds features that are out of date (the video is another now, or the version of the "
+                         "method): they are extracted anew, with the parameters that they were made with.",
+                         os.fspath(folder))
     for name in channels:
         if name not in params.descriptors:
             raise ParameterError(f"{os.fspath(folder)}: its features have no {name}: leave it out of channels, or give "

@@ -71,6 +71,15 @@ def test_what_is_missing_is_extracted_as_the_rest_was(folder):
     assert set(outcomes_of()[1].values()) == {"skipped"}
 
 
+def test_features_of_other_parameters_than_asked_for_are_made_anew(folder):
+    extract_videos("set", "features", QUICK)
+    extract("pan/1.avi", dataclasses.replace(QUICK, stride=9))
+    found, states = outcomes_of(params=dataclasses.replace(QUICK, stride=9))
+    assert states == {"pan/1.avi": "skipped", "pan/0.avi": "done", "square/0.avi": "done", "square/1.avi": "done"}
+    assert [f.meta["params"]["stride"] for f in found] == [9] * 4
+    assert set(outcomes_of(params=dataclasses.replace(QUICK, stride=9))[1].values()) == {"skipped"}
+
+
 def test_an_empty_folder_gets_the_default_parameters(folder):
     for name in ("pan/1.avi", "square/0.avi", "square/1.avi"):
         (folder / "set" / name).unlink()
