@@ -35,25 +35,39 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are s
 
 IDT = [sys.executable, "-c", "import sys; from idt.cli import main; sys.exit(main())"]
 QUICK = ["--length", "5", "--no-camera", "--stride", "8"]
+_RUNS: list[subprocess.Popen[str]] = []
 FLAGS = {"extract": QUICK, "flow": ["--method", "farneback"]}
 
 # The same command, but for what decoding a video of a certain name does after some pictures, in whatever process: a
-# process of the run imports this file, too.
+# process of the run imports this file, too. As long as there is a file hold-decoding, decoding some videos waits, and
+# with hold-writing each file when it is written but does not have its name yet; who waits tells so.
 STRANGE = """
 import os, signal, sys, time
 import idt.video
 
-whole = idt.video._VideoFile.__iter__
+whole, fsync = idt.video._VideoFile.__iter__, os.fsync
+
+def wait(place, name):
+    if os.path.exists(f"hold-{place}"):
+        open(f"holds-{name}-{os.getpid()}", "x").close()
+        while os.path.exists(f"hold-{place}"):
+            time.sleep(0.02)
+
+def late(handle):
+    wait("writing", f"file{os.getpid()}")
+    fsync(handle)
 
 def pictures(self):
     for number, picture in enumerate(whole(self)):
-        if number == 8 and "crash" in self.name:
+        if number == 12 and "crash" in self.name:
             os.kill(os.getpid(), signal.SIGSEGV)
-        while number == 8 and ("hang" in self.name or ("held" in self.name and os.path.exists("hold"))):
-            time.sleep(0.02)
+        if number == 12 and "hang" in self.name:
+            time.sleep(1000)
+        if number == 12 and "held" in self.name:
+            wait("decoding", os.path.basename(self.name))
         yield picture
 
-idt.video._VideoFile.__iter__ = pictures
+idt.video._VideoFile.__iter__, os.fsync = pictures, late
 if __name__ == "__main__":
     from idt.cli import main
     sys.exit(main())
@@ -68,13 +82,18 @@ def pictures() -> np.ndarray:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: np.ndarray) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working folder, in which the kernels are compiled, and the command whose videos may be strange."""
     idt.pipeline.compile_kernels()
     idt.video_flow.compile_kernels()
     monkeypatch.chdir(tmp_path)
     Path("strange.py").write_text(STRANGE)
-    return tmp_path
+    yield tmp_path
+    for run in _RUNS:
+        for process in _alive(run.pid):
+            os.kill(process, signal.SIGKILL)
+        run.communicate()
+    _RUNS.clear()
 
 
 @pytest.fixture
@@ -98,9 +117,10 @@ def made(output: str | Path = "out") -> dict[str, bytes]:
 
 
 def started(program: list[str], command: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start the command in a session of its own."""
-    return subprocess.Popen([*program, command, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            start_new_session=True)
+    """Start the command in a session of its own, of which nothing remains after the test."""
+    _RUNS.append(subprocess.Popen([*program, command, *arguments], text=True, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, start_new_session=True))
+    return _RUNS[-1]
 
 
 def strange(command: str, *arguments: str, videos: str = "v") -> subprocess.Popen[str]:
@@ -116,32 +136,9 @@ def until(reached: Callable[[], object], process: subprocess.Popen[str] | None =
         time.sleep(0.01)
 
 
-def at_work(session: int) -> dict[str, int]:
-    """Return the processes of a session that have a video open, by its name."""
-    found = {}
-    for process in _alive(session):
-        for handle in Path(f"/proc/{process}/fd").glob("*"):
-            try:
-                target = handle.readlink()
-            except OSError:  # it has just been closed
-                continue
-            if target.suffix == ".avi":
-                found[target.stem] = process
-    return found
-
-
-def holds(process: subprocess.Popen[str], *names: str) -> Callable[[], bool]:
-    """Tell whether the processes of a run hold these videos, and have begun to write what they make of them."""
-    return lambda: set(at_work(process.pid)) >= set(names) and _writes(process, names)
-
-
-def _writes(process: subprocess.Popen[str], names: tuple[str, ...]) -> bool:
-    running = at_work(process.pid)
-    for name in names:
-        handles = [os.readlink(path) for path in Path(f"/proc/{running.get(name)}/fd").glob("*") if path.is_symlink()]
-        if not any("/out/" in target for target in handles):
-            return False
-    return True
+def held() -> dict[str, int]:
+    """Return the processes that hold a video, by its name."""
+    return {name: int(process) for _, name, process in (path.name.split("-") for path in Path().glob("holds-*"))}
 
 
 def lines(output: str | Path = "out") -> list[dict]:
@@ -179,7 +176,7 @@ def finished(expected: dict[str, bytes], capsys: pytest.CaptureFixture[str], *, 
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_any_moment_goes_on_as_if_nothing_had_been(folder, pictures, capsys):
     for number in range(8):
-        write_clip(Path(f"v/{number}.avi"), np.roll(np.tile(pictures, (16 if number < 2 else 6, 1, 1)), number, 0))
+        write_clip(Path(f"v/{number}.avi"), np.roll(np.tile(pictures, (10 if number < 2 else 4, 1, 1)), number, 0))
     arguments = ("extract", "v", *QUICK, "--jobs", "2")
     began = time.monotonic()
     assert subprocess.run([*IDT, *arguments, "-o", "whole", "--quiet"]).returncode == 0
@@ -218,13 +215,13 @@ DIED = "v/0held.avi: the process that worked on it died (signal 9, Killed; perha
 
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_process_that_is_killed_costs_its_own_video(small, capsys, retries):
-    Path("hold").touch()
+    Path("hold-decoding").touch()
     run = strange("extract", "--jobs", "2", "--retries", str(retries))
-    until(holds(run, "0held", "1held"), run)
+    until(lambda: len(held()) == 2, run)
     assert status(capsys) == ["last run  6 videos, 2 processes, begun T; it is going on",
                               "all runs  0 videos done, 0 failed"]
-    os.kill(at_work(run.pid)["0held"], signal.SIGKILL)
-    Path("hold").unlink()
+    os.kill(held()["0held.avi"], signal.SIGKILL)
+    Path("hold-decoding").unlink()
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (1 - retries, "")
     until(lambda: not _alive(run.pid))
@@ -288,13 +285,13 @@ def test_flow_of_a_crashing_video(small, capsys):
 # ---- two runs -------------------------------------------------------------------------------------------------------
 
 def test_two_runs_on_one_folder_share_the_work(small, capsys):
-    Path("hold").touch()
+    Path("hold-decoding").touch()
     runs = []
-    for jobs, name in (("1", "0held"), ("2", "1held")):  # the first of a single process are those of the list
+    for jobs, name in (("1", "0held.avi"), ("2", "1held.avi")):
         runs.append(strange("extract", "--jobs", jobs))
-        until(holds(runs[-1], name), runs[-1])
+        until(lambda: name in held(), runs[-1])  # noqa: B023
     assert [line.rpartition("; ")[2] for line in status(capsys)[:2]] == ["it is going on"] * 2
-    Path("hold").unlink()
+    Path("hold-decoding").unlink()
     for run in runs:
         out, err = run.communicate(timeout=60)
         assert (run.returncode, out) == (0, ""), err
@@ -420,17 +417,18 @@ def test_a_folder_that_is_closed_costs_each_video(small, capsys):
 
 # ---- stopped in the middle ------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("command", "stop", "how"), [
-    ("extract", os.kill, signal.SIGINT), ("extract", os.killpg, signal.SIGINT), ("extract", os.kill, signal.SIGKILL),
-    ("flow", os.killpg, signal.SIGINT), ("flow", os.kill, signal.SIGKILL)])
-def test_a_run_that_is_stopped_in_the_middle(small, capsys, command, stop, how):
+@pytest.mark.parametrize(("command", "place", "stop", "how"), [
+    ("extract", "decoding", os.kill, signal.SIGINT), ("extract", "writing", os.killpg, signal.SIGINT),
+    ("extract", "writing", os.kill, signal.SIGKILL), ("flow", "decoding", os.killpg, signal.SIGINT),
+    ("flow", "decoding", os.kill, signal.SIGKILL)])
+def test_a_run_that_is_stopped_in_the_middle(small, capsys, command, place, stop, how):
     """By Ctrl-C, which on a terminal reaches all processes, it ends within 5 s and leaves nothing."""
     if command == "flow":
         assert main(["flow", "v", "-o", "flows", *FLAGS["flow"], "--jobs", "1", "--quiet"]) == 0
-    Path("hold").touch()
+    Path(f"hold-{place}").touch()
     run = strange(command, "--jobs", "2")
-    until(holds(run, "0held", "1held"), run)
-    if command == "flow":
+    until(lambda: len(held()) == 2, run)
+    if command == "flow" or place == "writing":
         assert len(list(Path("out").glob(".idt-*.tmp"))) == 2
     stop(run.pid, how)
     told = run.communicate(timeout=5)
@@ -441,5 +439,5 @@ def test_a_run_that_is_stopped_in_the_middle(small, capsys, command, stop, how):
     assert how == signal.SIGKILL or os.listdir("out") == [NAME]
     assert status(capsys) == ["last run  6 videos, 2 processes, begun T; it was stopped",
                               "all runs  0 videos done, 0 failed"]
-    Path("hold").unlink()
+    Path(f"hold-{place}").unlink()
     finished(made("flows") if command == "flow" else small, capsys, done=6, command=command)
