@@ -34,6 +34,7 @@ _FADE = 0.9  # of a track's opacity is left after each further step
 _MEMORY = math.ceil(math.log(1 / 255) / math.log(_FADE))  # steps until nothing is left
 _BITS = 4  # of the fraction in the coordinates that OpenCV draws at
 _GREY = np.array([[135, 135, 135]], np.uint8)  # of background tracks
+_CAPITALS = 22  # their height in pixels in OpenCV's font at size 1
 _DARK, _LIGHT = 24, (230, 230, 230)  # of legends and headings, and of the text on them
 _DIRECTIONS, _LEVELS = 36, 4  # shades of direction and of speed
 
@@ -474,13 +475,19 @@ def _write(picture: Picture, text: str, at: tuple[int, int], height: float, widt
     """Write a line of text of some height from a point on, which is half-way up, cut where it is too wide."""
     import cv2
 
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, height / 22  # of its capitals at size 1
     text = "".join(c if " " <= c <= "~" else "?" for c in text)  # the font has no others
     cut = text
-    while cut and cv2.getTextSize(text, font, size, 1)[0][0] > width:
+    while cut and _width(text, height) > width:
         cut = cut[:-1]
         text = cut.rstrip() + "..."
-    cv2.putText(picture, text, (at[0], at[1] + round(height / 2)), font, size, colour, 1, cv2.LINE_AA)
+    cv2.putText(picture, text, (at[0], at[1] + round(height / 2)), cv2.FONT_HERSHEY_SIMPLEX, height / _CAPITALS, colour,
+                1, cv2.LINE_AA)
+
+
+def _width(text: str, height: float) -> int:
+    import cv2
+
+    return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, height / _CAPITALS, 1)[0][0]
 
 
 def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: str, count: int | None,
@@ -545,7 +552,7 @@ def _line(text: str, width: int, note: str = "") -> Picture:
     picture = np.full((2 * _TEXT, width, 3), _DARK, np.uint8)
     _write(picture, text, (0, _TEXT // 2), _TEXT, width)
     if note:
-        _write(picture, note, (width - 8 * _TEXT, _TEXT // 2), _TEXT, 8 * _TEXT, _DIM)
+        _write(picture, note, (width - _width(note, _TEXT), _TEXT // 2), _TEXT, width, _DIM)
     return picture
 
 
@@ -593,7 +600,7 @@ def _all_roses(features: Features, params: Params, column: int) -> list[list[Pic
             params.temporal_cells, params.spatial_cells, params.spatial_cells, BINS[name])
         longest = values.max()
         for cell, of_cell in enumerate(values):
-            title = _line(_TITLES[name], _BLOCK, "" if cell else f"longest {longest:.2f}")
+            title = _line(_TITLES[name], _BLOCK, "" if cell else f"max {longest:.2f}")
             rose = _roses(of_cell / max(longest, 1e-12), in_colour=name == "hof")
             blocks[cell].append(_beneath([title, rose], 0))
     return [[_beside(of_cell[n:n + abreast], _GAP) for n in range(0, len(of_cell), abreast or 1)] for of_cell in blocks]

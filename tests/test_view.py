@@ -444,7 +444,7 @@ def test_descriptors_as_roses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert np.flatnonzero(ring > 150).tolist() == pytest.approx([3, 72], abs=1)
     written = texts(monkeypatch)
     panel(tmp_path, black(), found)
-    assert written[:4] == ["HOG", "longest 0.50", "HOF", "longest 0.50"]
+    assert written[:4] == ["HOG", "max 0.50", "HOF", "max 0.50"]
 
 
 def test_panels_of_other_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -464,7 +464,7 @@ def test_panels_of_other_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     panel(tmp_path, black(), found)
     assert [text for text in written if text.startswith("frames")] == [
         "frames 0 to 1", "frames 2 to 3", "frames 4 to 5", "frames 6 to 7"]
-    assert (written.count("MBHx"), written.count("HOF"), written.count("longest 1.00")) == (4, 4, 2)
+    assert (written.count("MBHx"), written.count("HOF"), written.count("max 1.00")) == (4, 4, 2)
 
 
 def test_trajectories_that_cannot_be_drawn(tmp_path: Path) -> None:
