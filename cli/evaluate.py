@@ -186,7 +186,7 @@ def _channels(found: Evaluation, *, official: bool) -> tuple[list[str], list[lis
         del columns["mean_of_splits"]
     rows = []
     for channel in found.channels:
-        values = figures(found, channel)
+        values = figures(found.scored(channel))
         rows.append([channel, *(f"{100 * values[name]:.1f}" for name in columns)])
     return ["in %", *columns.values()], rows
 

@@ -36,10 +36,12 @@ Array: TypeAlias = NDArray[Any]
 Paths: TypeAlias = str | os.PathLike[str]
 Read: TypeAlias = Callable[[Path, Params], Sequence[Features]]
 
+STEPS = ("extract", "learn", "encode", "classify")
+"""What is done for a method."""
+
 _FOLDS = 5  # of the training side, by which weights are found
 _TENTHS = 10  # weights are multiples of 1 / 10
 _CHANNELS = EncodingParams().channels
-_SECONDS = ("extract", "learn", "encode", "classify")
 _BYTES = ("features", "vectors")
 
 
@@ -259,7 +261,7 @@ def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split]
     rows = []
     for method in methods:
         sizes = {kind: int(size) for kind, size in run.costs.of(method.name, _BYTES).items()}
-        rows.append(Row(method, tuple(side.scores[method.name] for side in sides), run.costs.of(method.name, _SECONDS),
+        rows.append(Row(method, tuple(side.scores[method.name] for side in sides), run.costs.of(method.name, STEPS),
                         sizes, tuple(side.weights[method.name] for side in sides if method.name in side.weights)))
     return Comparison(dataset, splits, tuple(rows))
 

@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from idt import __version__
-from idt.evaluation import Evaluation
+from idt.datasets import Dataset, Split
+from idt.evaluation import Evaluation, Scored
 from idt.output import prepared, replacing, writing
 
 Paths: TypeAlias = str | os.PathLike[str]
@@ -61,10 +62,10 @@ def save(found: Evaluation, folder: Paths) -> list[Path]:
     prepared(report)
     with writing(report):
         report.unlink(missing_ok=True)  # of an earlier evaluation: where there is one, all files belong to it
-    _write_table(scores, _score_rows(found))
-    _write_table(classes, _class_rows(found))
+    write_table(scores, score_rows("channel", {channel: found.scored(channel) for channel in found.channels}))
+    write_table(classes, _class_rows(found))
     counts = found.confusion()
-    _write_table(confusion, [["label", *found.dataset.classes], *(
+    write_table(confusion, [["label", *found.dataset.classes], *(
         [label, *row] for label, row in zip(found.dataset.classes, counts.tolist(), strict=True))])
     pictures = []
     if importlib.util.find_spec("matplotlib") is None:
@@ -80,59 +81,73 @@ def save(found: Evaluation, folder: Paths) -> list[Path]:
     return [report, scores, classes, confusion, *pictures]
 
 
-def check_folder(folder: Paths) -> None:
-    """Raise `OutputError` unless `save` can write into the folder, which is made if missing."""
-    for name in _FILES:
+def check_folder(folder: Paths, files: Sequence[str] = _FILES) -> None:
+    """Raise `OutputError` unless files, those of `save`, can be written into the folder, which is made if missing."""
+    for name in files:
         prepared(Path(folder, name))
     with writing(folder), tempfile.TemporaryFile(dir=folder):
         pass
 
 
-def figures(found: Evaluation, channel: str) -> dict[str, float]:
-    """Return the figures of a channel as shares of 1.
+def figures(found: Scored) -> dict[str, float]:
+    """Return the figures of a channel or a method as shares of 1.
 
     ``accuracy`` is that of the test clips of all splits taken together, ``mean_of_splits`` the mean of the accuracies
     of the splits, ``mean_class_accuracy`` the mean of those of the classes, and ``mean_average_precision`` the mean
     over classes and splits.
     """
-    return {"accuracy": found.accuracy(channel), "mean_of_splits": float(found.split_accuracy(channel).mean()),
-            "mean_class_accuracy": float(np.nanmean(found.class_accuracy(channel))),
-            "mean_average_precision": found.average_precision(channel)}
+    return {"accuracy": found.accuracy(), "mean_of_splits": float(found.split_accuracy().mean()),
+            "mean_class_accuracy": float(np.nanmean(found.class_accuracy())),
+            "mean_average_precision": found.average_precision()}
 
 
 def _report(found: Evaluation) -> dict[str, Any]:
-    dataset = found.dataset
     accuracies = {channel: found.split_accuracy(channel).tolist() for channel in found.channels}
     return {
         "kind": "evaluation", "format": FORMAT, "package": __version__,
-        "dataset": {"name": dataset.name, "layout": dataset.layout, "clips": len(dataset.items),
-                    "classes": list(dataset.classes)},
+        "dataset": told(found.dataset),
         "extraction": found.extraction,
         "division": found.results[0].split.division,
         "params": found.params.to_dict(),
-        "channels": {channel: figures(found, channel) for channel in found.channels},
-        "splits": [{"name": result.split.name, "train": len(result.split.train), "test": len(result.split.test),
-                    "shared_groups": list(result.split.shared_groups),
+        "channels": {channel: figures(found.scored(channel)) for channel in found.channels},
+        "splits": [{**told_of_split(result.split),
                     "accuracy": {channel: values[n] for channel, values in accuracies.items()}}
                    for n, result in enumerate(found.results)],
-        "empty": [_clip(found, n) for n in found.empty],
+        "empty": [_clip(found.dataset, n) for n in found.empty],
         "seconds": found.seconds,
     }
 
 
-def _clip(found: Evaluation, n: int) -> dict[str, Any]:
-    item = found.dataset.items[n]
-    return {"path": os.path.relpath(item.path, found.dataset.root), "start": item.start_s, "end": item.end_s}
+def told(dataset: Dataset) -> dict[str, Any]:
+    """Return what a file of results tells of a dataset."""
+    return {"name": dataset.name, "layout": dataset.layout, "clips": len(dataset.items),
+            "classes": list(dataset.classes)}
 
 
-def _score_rows(found: Evaluation) -> Iterator[list[Any]]:
-    classes = found.dataset.classes
+def told_of_split(split: Split) -> dict[str, Any]:
+    """Return what a file of results tells of a split."""
+    return {"name": split.name, "train": len(split.train), "test": len(split.test),
+            "shared_groups": list(split.shared_groups)}
+
+
+def _clip(dataset: Dataset, n: int) -> dict[str, Any]:
+    item = dataset.items[n]
+    return {"path": os.path.relpath(item.path, dataset.root), "start": item.start_s, "end": item.end_s}
+
+
+def score_rows(head: str, tables: Mapping[str, Scored]) -> Iterator[list[Any]]:
+    """Yield the rows of ``scores.csv``: the names of the columns, the first of which is `head`, then every test clip.
+
+    `tables` has the scores by what stands in the first column.
+    """
+    dataset = next(iter(tables.values())).dataset
+    classes = dataset.classes
     # A class may be named as a column is, so that those of the scores need a prefix.
-    yield ["channel", "split", "path", "start", "end", "label", "predicted", *(f"score_{label}" for label in classes)]
-    for channel in found.channels:
-        for result in found.results:
-            for n, scores in zip(result.split.test, result.scores[channel], strict=True):
-                yield [channel, result.split.name, *_clip(found, n).values(), found.dataset.items[n].label,
+    yield [head, "split", "path", "start", "end", "label", "predicted", *(f"score_{label}" for label in classes)]
+    for name, found in tables.items():
+        for split, table in zip(found.splits, found.scores, strict=True):
+            for n, scores in zip(split.test, table, strict=True):
+                yield [name, split.name, *_clip(dataset, n).values(), dataset.items[n].label,
                        classes[int(scores.argmax())], *scores.tolist()]
 
 
@@ -144,7 +159,7 @@ def _class_rows(found: Evaluation) -> Iterator[list[Any]]:
         yield [label, clips, *(share if clips else None for share in shares)]
 
 
-def _write_table(path: Path, rows: Iterable[list[Any]]) -> None:
+def write_table(path: Path, rows: Iterable[list[Any]]) -> None:
     """Write CSV; floats are written so that they read back as they were, None as an empty cell."""
     with replacing(path) as file:
         text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")  # names need not be UTF-8

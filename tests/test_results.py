@@ -113,7 +113,7 @@ def test_figures_follow_from_the_scores(found, folder, scores):
                     "mean_average_precision": np.mean(precisions)}
         assert len(set(expected.values())) == 4
         assert report["channels"][channel] == pytest.approx(expected, rel=1e-12)
-        assert report["channels"][channel] == figures(found, channel)
+        assert report["channels"][channel] == figures(found.scored(channel))
         assert [split["accuracy"][channel] for split in report["splits"]] == [np.mean(s) for s in by_split]
         header, *lines = table(folder / "classes.csv")
         assert header == ["class", "clips", "hog", COMBINED]
