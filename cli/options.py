@@ -174,7 +174,8 @@ class Many:
     timeout: Annotated[float | None, Parameter(
         metavar="S", negative=(), show_default=False,
         help="Give a video up that takes longer, in seconds [default: never].")] = None
-    retries: Annotated[int, Parameter(metavar="N", negative=(), help="How often a video that failed is tried again.")] = 0
+    retries: Annotated[int, Parameter(
+        metavar="N", negative=(), help="How often a video that failed is tried again.")] = 0
     shard: Annotated[str | None, Parameter(
         metavar="K/N", negative=(), show_default=False,
         help="Do only the K-th of every N videos, K from 1: the same command on N machines does all.")] = None

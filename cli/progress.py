@@ -35,6 +35,7 @@ class Reporter:
 
     def __init__(self, common: Common, workers: Workers | None = None) -> None:
         self._common = common
+        self._shard = workers.shard if workers is not None else None
         self._apart = workers is not None and workers.apart
         self._bar = _bar() if sys.stderr.isatty() and not common.quiet else None
         if self._bar is not None:
@@ -103,14 +104,18 @@ class Reporter:
         """Return what is told of the whole run."""
         processed, expected = self._processed_now(), self._expected()
         seconds = time.perf_counter() - self._began
+        # What matters most comes first: on a narrow terminal the end is cut off.
         parts = []
+        if processed and expected:
+            parts += [f"{duration(max(0.0, expected - processed) / processed * seconds)} left"]
+        parts += [f"{self._failed:,} failed"] if self._failed else []
         if processed:
-            parts += [f"{processed:,} of about {expected:,.0f} {self.unit}"] if expected and self._videos > 1 else []
             parts += [f"{processed / seconds:.1f} {self.unit}/s"]
-            parts += [f"{duration((expected - processed) / processed * seconds)} left"] if expected else []
+            parts += [f"{_brief(processed)} of about {_brief(expected)} {self.unit}"] if expected and \
+                self._videos > 1 else []
         rows = [p.trajectories for p in self._running.values() if p.trajectories is not None]
         parts += [f"{sum(rows)} trajectories"] if rows and self._videos == 1 else []
-        return parts + ([f"{self._failed} failed"] if self._failed else [])
+        return parts
 
     def report(self, outcome: Outcome) -> None:
         """Print the line of a video that is done or failed."""
@@ -150,7 +155,9 @@ class Reporter:
     def summary(self, summary: Summary, output: Path | None) -> None:
         """Print how many videos are done and where, unless the one that failed has been reported."""
         done, skipped, failed = summary.done, summary.skipped, len(summary.failed)
-        if not self._common.quiet and (done, skipped, failed) != (0, 0, 1):
+        if not (done or skipped or failed):
+            self._say(f"no video is in part {'/'.join(map(str, self._shard))}" if self._shard else "there is no video")
+        elif not self._common.quiet and (done, skipped, failed) != (0, 0, 1):
             parts = [f"{done} done"] + ([f"{skipped} skipped (done before)"] if skipped else [])
             parts += [f"{failed} failed"] if failed else []
             made = [counted(summary.frames, "frame")] if summary.frames else []
@@ -198,9 +205,12 @@ def extracted(video: str, path: Path, params: Params, common: Common, *, threads
     return path
 
 
-def read_features(dataset: Dataset, folder: Path, channels: Sequence[Descriptor], common: Common, *, threads: int
-                  ) -> list[Features]:
-    """Return the features of the clips of a dataset, and show how those that the folder lacks are extracted."""
+def read_features(dataset: Dataset, folder: Path, channels: Sequence[Descriptor], common: Common, *, threads: int,
+                  params: Params | None = None) -> list[Features]:
+    """Return the features of the clips of a dataset, and show how those that the folder lacks are extracted.
+
+    `params` are those of the extraction; None: see `idt.dataset_features.features_of`.
+    """
     from idt.dataset_features import features_of
     from idt.runner import Tally
 
@@ -211,7 +221,7 @@ def read_features(dataset: Dataset, folder: Path, channels: Sequence[Descriptor]
             tally.add(outcome)
             reporter.report(outcome)
 
-        videos = features_of(dataset, folder, channels=channels, threads=inside, workers=workers,
+        videos = features_of(dataset, folder, params, channels=channels, threads=inside, workers=workers,
                              progress=reporter.progress, report=report)
     reporter.summary(tally.summary(), folder)
     return videos
@@ -229,6 +239,10 @@ def in_bytes(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
+
+
+def _brief(number: float) -> str:
+    return f"{number:,.0f}" if number < 1e5 else f"{number / 1e6:.3g} M"
 
 
 def duration(seconds: float) -> str:
@@ -251,7 +265,10 @@ def _short(name: str) -> str:
 def _bar() -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
-    return Progress(TextColumn("{task.description}", markup=False), BarColumn(bar_width=20),
-                    TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.fields[rate]}"),
+    whole, rest = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
+    return Progress(TextColumn("{task.description}", markup=False, table_column=whole), BarColumn(bar_width=12),
+                    TextColumn("{task.percentage:>3.0f}%", table_column=whole),
+                    TextColumn("{task.fields[rate]}", table_column=rest), expand=True,
                     console=Console(stderr=True), transient=True, redirect_stdout=False)

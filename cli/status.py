@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -30,7 +31,8 @@ def status(
     found = read_status(folder)
     done = [video for video in found.videos.values() if video["status"] == "done"]
     failed = [video for video in found.videos.values() if video["status"] == "failed"]
-    lines = [("last run" if len(found.runs) == 1 else "run", _told(run)) for run in found.runs]
+    lines = [("last run" if len(found.runs) == 1 else "run", _told(run, found.videos.values()))
+             for run in found.runs]
     lines.append(("all runs", f"{counted(len(done), 'video')} done, {len(failed)} failed"))
     totals = {key: sum(video[key] or 0 for video in done) for key in ("frames", "rows", "bytes", "seconds")}
     if done:
@@ -38,11 +40,13 @@ def status(
                                  f"{duration(totals['seconds'])} of work"))
     for name, value in lines:
         print(f"{name:10}{value}")
+    # What the last run of all did not try again was not among its videos: removed since, or other ones were given.
+    last = found.runs[-1].begun["time"] if len(found.runs) == 1 else ""
     for video in failed:
-        print(f"failed    {printable(video['reason'] or video['video'])}")
+        print(f"{'failed' if video['time'] >= last else 'earlier':10}{printable(video['reason'] or video['video'])}")
 
 
-def _told(run: Run) -> str:
+def _told(run: Run, videos: Iterable[dict[str, Any]]) -> str:
     begun, ended = run.begun, run.ended
     shard = f"part {begun['shard']}: " if begun["shard"] else ""
     who = counted(begun["jobs"] or 1, "process", "processes") if begun["backend"] == "local" else \
@@ -51,5 +55,7 @@ def _told(run: Run) -> str:
         skipped = f", {ended['skipped']} skipped (done before)" if ended["skipped"] else ""
         state = f"ended after {duration(ended['seconds'])}: {ended['done']} done{skipped}, {ended['failed']} failed"
     else:
-        state = "is going on" if run.running else "was stopped"
+        states = [video["status"] for video in videos if video["time"] >= begun["time"]]
+        state = (f"{'is going on' if run.running else 'was stopped'}: {states.count('done')} done, "
+                 f"{states.count('failed')} failed")
     return f"{shard}{counted(begun['videos'], 'video')}, {who}, begun {begun['time']}; it {state}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import multiprocessing
 import os
 import pickle
 import queue
+import re
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from idt import __version__
 from idt.errors import IdtError, VideoError
-from idt.executors import PAUSE, Ended, Processes, Work
+from idt.executors import Ended, Processes, Work
 from idt.work import Job
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ _CONNECT = 10.0  # s
 _PATIENCE = 60.0  # s for the first worker to join
 _LOOK = 5.0  # s between two looks at how many slots there are
 _RIGHT = "the address is right"
-_IDLE = 600.0  # s after which the processes of a run that was killed are ended, when another run comes
+_IDLE = 60.0  # s after which a worker ends the processes of a run that has given it nothing more
 
 _log = logging.getLogger("idt")
 
@@ -56,10 +59,12 @@ class Dask:
     A worker that is lost costs no video: the scheduler gives its jobs to others.
     """
 
-    def __init__(self, work: Work, prepare: Callable[[], None], workers: Workers) -> None:
+    def __init__(self, work: Work, advance: Callable[..., None], prepare: Callable[[], None], workers: Workers
+                 ) -> None:
         with _installed("dask", "dask[distributed]"):
             from distributed import Client
-        self._address, self._jobs = workers.scheduler, workers.jobs
+        self._advance, self._address, self._jobs = advance, workers.scheduler, workers.jobs
+        _check_reachable("Dask scheduler", self._address)
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it has to tell, we tell
         with _reached("Dask scheduler", self._address, _RIGHT):
             self._client = Client(self._address, timeout=_CONNECT, set_as_default=False)
@@ -97,7 +102,7 @@ class Dask:
             if self._slots and not slots:
                 _log.warning("No worker of the Dask scheduler is left; the run goes on when one joins it.")
             self._slots = slots
-        return len(self._running) < (self._jobs or 2 * self._slots)
+        return len(self._running) < (self._jobs or _more(self._slots))
 
     @property
     def busy(self) -> bool:
@@ -108,9 +113,10 @@ class Dask:
                                      key=f"idt-{self._run.name}-{number}-{secrets.token_hex(4)}")
         self._running[future] = (number, job)
         future.add_done_callback(self._ended.put)
+        self._advance(number, 0)
 
-    def finished(self) -> list[Ended]:
-        return [self._outcome(future) for future in _drained(self._ended)]
+    def finished(self, pause: float) -> list[Ended]:
+        return [self._outcome(future) for future in _drained(self._ended, pause)]
 
     def _outcome(self, future: Any) -> Ended:
         from distributed import KilledWorker
@@ -135,15 +141,17 @@ class Ray:
     A worker that is lost costs no video: Ray gives its job to another.
     """
 
-    def __init__(self, work: Work, prepare: Callable[[], None], workers: Workers) -> None:
+    def __init__(self, work: Work, advance: Callable[..., None], prepare: Callable[[], None], workers: Workers
+                 ) -> None:
         with _installed("ray", "ray"):
             import ray
-        self._ray, self._jobs = ray, workers.jobs
+        self._ray, self._advance, self._address, self._jobs = ray, advance, workers.scheduler, workers.jobs
         self._ours = not ray.is_initialized()
         if self._ours:
+            _check_reachable("Ray cluster", self._address)
             see = "RAY_AUTH_MODE is set as where it was started (from 2.59 on Ray asks for a token)"
-            with _reached("Ray cluster", workers.scheduler, see):
-                ray.init(address=workers.scheduler, log_to_driver=False, logging_level=logging.ERROR,
+            with _reached("Ray cluster", self._address, see):
+                ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR,
                          namespace="idt")
         self._task = ray.remote(num_cpus=1, max_retries=3)(_do)
         self._given = ray.put(_run(work, prepare, workers))
@@ -164,9 +172,10 @@ class Ray:
     @property
     def free(self) -> bool:
         if time.monotonic() - self._looked >= _LOOK:
-            self._looked = time.monotonic()
+            _check_reachable("Ray cluster", self._address)  # Ray itself would wait for it, and then end this process
             self._slots = int(self._ray.cluster_resources().get("CPU", 0))
-        return len(self._running) < (self._jobs or 2 * self._slots)
+            self._looked = time.monotonic()
+        return len(self._running) < (self._jobs or _more(self._slots))
 
     @property
     def busy(self) -> bool:
@@ -174,12 +183,13 @@ class Ray:
 
     def submit(self, number: int, job: Job) -> None:
         self._running[self._task.remote(self._given, number, job)] = (number, job)
+        self._advance(number, 0)
 
-    def finished(self) -> list[Ended]:
+    def finished(self, pause: float) -> list[Ended]:
         if not self._running:
-            time.sleep(PAUSE)
+            time.sleep(pause)
             return []
-        ready, others = self._ray.wait([*self._running], timeout=PAUSE)
+        ready, others = self._ray.wait([*self._running], timeout=pause)
         if others:
             ready += self._ray.wait(others, num_returns=len(others), timeout=0)[0]
         return [self._outcome(reference) for reference in ready]
@@ -189,11 +199,12 @@ class Ray:
         try:
             ended: Ended = self._ray.get(reference)
             return ended
-        except self._ray.exceptions.WorkerCrashedError:
-            return Ended(number, error=VideoError(f"{job.source}: the Ray workers that it was given to died one after "
-                                                  "the other."))
         except self._ray.exceptions.RayTaskError as error:
             return Ended(number, error=_explained(error.cause))
+        except self._ray.exceptions.RayError as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return Ended(number, error=VideoError(f"{job.source}: the Ray workers that it was given to died one after "
+                                                  f"the other ({reason})."))
 
 
 @contextlib.contextmanager
@@ -214,15 +225,30 @@ def _reached(what: str, address: str | None, see: str) -> Iterator[None]:
                        f"runs and that {see}.") from error
 
 
+def _check_reachable(what: str, address: str | None) -> None:
+    """Raise `IdtError` at once when nothing answers at an address, where Dask and Ray would try for long."""
+    found = re.fullmatch(r"(?:(?:tcp|tls|ray)://)?\[?([^/\]]+?)\]?:(\d+)", address or "")
+    if found is None and address is not None and "://" not in address and address not in ("auto", "local"):
+        raise IdtError(f"The {what} cannot be at {address!r}: give its address as HOST:PORT.")
+    if found is not None:
+        with _reached(what, address, _RIGHT), socket.create_connection((found[1], int(found[2])), timeout=_CONNECT):
+            pass
+
+
+def _more(slots: int) -> int:
+    """Return how many jobs so many slots are given, so that none of them waits for the next."""
+    return slots + slots // 4 + 1 if slots else 0
+
+
 def _at(address: str | None) -> str:
     return f" at {address}" if address else ""
 
 
-def _drained(ended: queue.SimpleQueue[Any]) -> list[Any]:
-    """Return what is in the queue, or else what comes within a moment."""
+def _drained(ended: queue.SimpleQueue[Any], pause: float) -> list[Any]:
+    """Return what is in the queue, or else what comes first within `pause` seconds."""
     found = []
     with contextlib.suppress(queue.Empty):
-        found.append(ended.get(timeout=PAUSE))
+        found.append(ended.get(timeout=pause) if pause else ended.get_nowait())
         while True:
             found.append(ended.get_nowait())
     return found
@@ -250,11 +276,9 @@ class _Here:
         self.running = 0
         self.last = time.monotonic()
 
-    def end(self) -> None:
-        self.processes.end(at_once=True)
-
 
 _runs: dict[str, _Here] = {}
+_over: collections.deque[str] = collections.deque(maxlen=1000)  # runs that were ended
 _lock = threading.Lock()
 
 
@@ -272,12 +296,13 @@ def _do(run: _Run, number: int, job: Job) -> Ended:
                                             "was begun: the machines of a cluster must share their files."))
     began = time.perf_counter()
     with _lock:
-        here = _runs.get(run.name)
-        if here is None:
-            for name, other in list(_runs.items()):
-                if not other.running and time.monotonic() - other.last > _IDLE:
-                    _runs.pop(name).end()
-            here = _runs[run.name] = _Here(run, _slots())
+        if run.name in _over:
+            return Ended(number, error=IdtError("The work was stopped."))
+        if not _runs:
+            threading.Thread(target=_sweep, daemon=True).start()
+        if run.name not in _runs:
+            _runs[run.name] = _Here(run, _slots())
+        here = _runs[run.name]
         here.running += 1
         future = here.processes.begin(number, job)
     try:
@@ -298,9 +323,28 @@ def _slots() -> int:
         return 1
 
 
+def _sweep() -> None:
+    """End the processes of runs that have gone without a word."""
+    while True:
+        time.sleep(_IDLE / 4)
+        with _lock:
+            idle = [name for name, here in _runs.items()
+                    if not here.running and time.monotonic() - here.last > _IDLE]
+            ended = [_runs.pop(name) for name in idle]
+            last = not _runs
+        for here in ended:
+            here.processes.end(at_once=True)
+        if last:
+            return
+
+
 def _end(name: str) -> None:
-    """End the processes of a run."""
-    with _lock:
-        here = _runs.pop(name, None)
-    if here is not None:
-        here.end()
+    """End the processes of a run, and whatever of it comes later."""
+    def end() -> None:  # aside: Dask calls this where it must not wait
+        with _lock:
+            _over.append(name)
+            here = _runs.pop(name, None)
+        if here is not None:
+            here.processes.end(at_once=True)
+
+    threading.Thread(target=end).start()

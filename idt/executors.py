@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -11,7 +12,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, TimeoutError, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -19,7 +21,7 @@ from typing import Any, Protocol, Self, TypeAlias
 
 from pebble import ProcessExpired, ProcessPool
 
-from idt.errors import VideoError
+from idt.errors import IdtError, VideoError
 from idt.work import Job
 
 Work: TypeAlias = Callable[[Job, Callable[..., None]], dict[str, Any]]
@@ -76,8 +78,8 @@ class Executor(Protocol):
     def submit(self, number: int, job: Job) -> None:
         """Begin a job, now or as soon as it can be."""
 
-    def finished(self) -> list[Ended]:
-        """Wait a moment and return the jobs that have ended."""
+    def finished(self, pause: float) -> list[Ended]:
+        """Wait for jobs to end, not longer than `pause` seconds, and return those that have."""
 
 
 class Here:
@@ -104,8 +106,9 @@ class Here:
     def submit(self, number: int, job: Job) -> None:
         self._next.append((number, job))
 
-    def finished(self) -> list[Ended]:
+    def finished(self, pause: float) -> list[Ended]:
         if not self._next:
+            time.sleep(pause)
             return []
         number, job = self._next.pop()
         self._advance(number, 0)
@@ -150,7 +153,7 @@ class Pool:
 
     @property
     def free(self) -> bool:
-        return len(self._running) < 2 * self._jobs  # so that no process waits for this one
+        return len(self._running) <= self._jobs  # one more, so that no process waits for this one
 
     @property
     def busy(self) -> bool:
@@ -161,8 +164,10 @@ class Pool:
         self._prepare = _nothing
         self._running[self._processes.begin(number, job)] = (number, job, time.perf_counter())
 
-    def finished(self) -> list[Ended]:
-        ended, _ = wait(self._running, PAUSE, FIRST_COMPLETED)
+    def finished(self, pause: float) -> list[Ended]:
+        if not self._running:
+            time.sleep(pause)
+        ended, _ = wait(self._running, pause, FIRST_COMPLETED)
         while self._reader.poll():
             self._advance(*json.loads(self._reader.recv_bytes()))
         return [self._processes.outcome(future, *self._running.pop(future)) for future in ended]
@@ -197,6 +202,7 @@ class Processes:
     def __init__(self, work: Work, count: int, timeout: float | None, *, writer: Connection | None = None,
                  folder: str | None = None) -> None:
         self._timeout, self._writer = timeout, writer
+        self._begun: set[Future[Any]] = set()
         context = _context()
         self._pool = ProcessPool(count, context=context, initializer=_begin,
                                  initargs=(work, writer, folder or os.getcwd(), context.Value("i", 0)))
@@ -204,6 +210,8 @@ class Processes:
     def begin(self, number: int, job: Job) -> Future[Any]:
         """Begin a job, or let it wait for a process; what `outcome` tells of the future is its end."""
         future: Future[Any] = self._pool.schedule(_do, args=[number, job], timeout=self._timeout)
+        self._begun.add(future)
+        future.add_done_callback(self._begun.discard)
         return future
 
     def call(self, function: Callable[[], None]) -> None:
@@ -211,7 +219,13 @@ class Processes:
         self._pool.schedule(function).result()
 
     def outcome(self, future: Future[Any], number: int, job: Job, began: float) -> Ended:
-        """Return how a job ended, also when its process did not survive it; waits for that."""
+        """Return how a job ended, also when its process did not survive it; waits for that.
+
+        Raises
+        ------
+        IdtError
+            There are no processes any more.
+        """
         problem: Exception
         try:
             ended: Ended = future.result()
@@ -223,6 +237,10 @@ class Processes:
             problem = VideoError(f"{job.source}: the process that worked on it died ({name}{hint}).")
         except TimeoutError:
             problem = VideoError(f"{job.source}: not done in {self._timeout:g} s, which is the timeout.")
+        except BrokenProcessPool as error:
+            raise IdtError(f"The processes that do the work cannot be begun or understood ({error}). In a script, put "
+                           "what it calls below `if __name__ == \"__main__\":`, and give it to Python as a file."
+                           ) from error
         except Exception as error:  # what cannot be sent from one process to another
             problem = error
         return Ended(number, error=problem, seconds=time.perf_counter() - began)
@@ -234,6 +252,9 @@ class Processes:
         else:
             self._pool.close()  # type: ignore[no-untyped-call]
         self._pool.join()
+        for future in tuple(self._begun):  # the pool leaves them open, and those who wait for them waiting
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(IdtError("The work was stopped."))
         if self._writer is not None:
             self._writer.close()
 
@@ -276,6 +297,8 @@ def _begin(work: Work, writer: Connection | None, folder: str, counter: Any) -> 
         _here.rank = counter.value
         counter.value += 1
     _here.work, _here.writer = work, writer
+    if writer is not None:
+        os.set_blocking(writer.fileno(), False)
     logger = logging.getLogger("idt")
     logger.addHandler(_Kept(logging.WARNING))
     logger.propagate = False
@@ -296,7 +319,8 @@ def _do(number: int, job: Job) -> Ended:
     def tell() -> None:
         message = json.dumps([number, *latest]).encode()
         if _here.writer is not None and len(message) <= _MESSAGE:
-            _here.writer.send_bytes(message)
+            with contextlib.suppress(BlockingIOError):  # nobody has read for long: it is only told what is of use then
+                _here.writer.send_bytes(message)
 
     def advance(*state: Any) -> None:
         nonlocal last, latest

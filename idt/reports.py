@@ -28,6 +28,9 @@ NAME = "report.jsonl"
 
 _OTHERS = "report-{}.jsonl"  # of runs that go on at the same time
 _LINE = 1 << 20  # bytes, surely more than a line
+_LINES = {"begun": ("time", "videos", "backend", "jobs", "shard"), "ended": ("seconds", "done", "skipped", "failed"),
+          "video": ("video", "output", "status", "reason", "time", "seconds", "frames", "rows", "bytes")}
+"""What is read of each kind of line."""
 
 _log = logging.getLogger("idt")
 
@@ -214,13 +217,18 @@ def _read(path: Path) -> tuple[Run, dict[str, dict[str, Any]]]:
                 if not text.endswith("\n"):
                     break  # it is just being written, or the disk was full
                 line = json.loads(text)
-                if line.get("run") == "begun":
+                kind = line.get("run", "video")
+                if missing := [name for name in _LINES[kind] if name not in line]:
+                    raise ValueError(f"a line lacks {', '.join(missing)}")
+                if kind == "begun":
                     begun, ended = line, None
-                elif line.get("run") == "ended":
+                elif kind == "ended":
                     ended = line
                 else:
-                    videos[line["output"]] = {"time": "", **line}
+                    videos[line["output"]] = line
             running = _held(file.fileno())
+    except NotADirectoryError as error:
+        raise FormatError(f"{path.parent} is not a folder: give the folder of the results of a run.") from error
     except FileNotFoundError as error:
         raise FormatError(f"{path} does not exist: idt extract, flow and encode write it into the folder of their "
                           "results.") from error

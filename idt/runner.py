@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import multiprocessing
 import os
 import re
 import time
@@ -286,118 +287,154 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
 
     Raises
     ------
+    ParameterError
+        A script uses several processes and does not call this below ``if __name__ == "__main__":``.
     OutputError
         The output folder cannot be made; or nothing more can be written there while videos are left, because the disk
         is full or read-only.
     IdtError
         There is no such cluster, or it was lost.
     """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ParameterError("A process that was to do a part of the work has run the whole script instead: put what "
+                             "the script calls below `if __name__ == \"__main__\":`.")
     workers = workers or Workers()
     jobs = workers.part(jobs)
     with writing(output):
         if Path(output).exists() and not Path(output).is_dir():
             raise OutputError(f"{os.fspath(output)} is not a folder: give the folder that the files go to.")
         Path(output).mkdir(parents=True, exist_ok=True)
-    sizes = [size_of(job.source) for job in jobs]
-    whole = sum(sizes)
-    shares = [size / whole if whole else 1 / len(jobs) for size in sizes]
-    cleared: set[Path] = set()
-    tries = [0] * len(jobs)
-    tally = Tally()
+    record = ReportWriter(output, len(jobs), workers) if recorded else None
+    folders: set[Path] = set()
+    with _swept(folders), record or contextlib.nullcontext(), Claims(output) as claims:
+        this = _Run(jobs, output, done, workers, claims, folders, progress, [
+            call for call in (record and record.add, report) if call is not None])
+        with _executor(workers, work, this.advance, prepare or _nothing) as place:
+            this.go(place)
+    return this.tally.summary()
 
-    def advance(number: int, done: int, total: int | None = None, trajectories: int | None = None) -> None:
-        if progress is not None:
-            progress(Progress(jobs[number], number + 1, len(jobs), done, total, trajectories, shares[number]))
 
-    def end(number: int, state: Literal["done", "skipped", "failed"], **told: Any) -> None:
-        outcome = Outcome(jobs[number], state, number=number + 1, share=shares[number], **told)
-        tally.add(outcome)
-        if recorded:
-            record.add(outcome)
-        if report is not None:
-            report(outcome)
+class _Run:
+    """What a run knows of its jobs, which it calls by their numbers."""
 
-    def needed(number: int) -> bool:
-        if (error := jobs[number].error) is not None:
-            end(number, "failed", error=error)
+    def __init__(self, jobs: Sequence[Job], output: Paths, done: Callable[[Job], bool], workers: Workers,
+                 claims: Claims, folders: set[Path], progress: Callable[[Progress], None] | None,
+                 reports: Sequence[Callable[[Outcome], None]]) -> None:
+        self.tally = Tally()
+        self._jobs, self._output, self._done, self._workers, self._claims = jobs, output, done, workers, claims
+        self._folders, self._progress, self._reports = folders, progress, reports
+        sizes = [size_of(job.source) for job in jobs]
+        whole = sum(sizes)
+        self._shares = [size / whole if whole else 1 / len(jobs) for size in sizes]
+        self._tries = [0] * len(jobs)
+        numbers = range(len(jobs))
+        self._new = deque(sorted(numbers, key=lambda n: -sizes[n]) if workers.apart else numbers)
+        self._ready: deque[int] = deque()  # looked at: they are not done
+        self._elsewhere: list[int] = []  # other runs work on them
+        self._looked = time.monotonic()
+
+    def go(self, place: Executor) -> None:
+        """Do all jobs there."""
+        waited = False
+        while self._new or self._ready or self._elsewhere or place.busy:
+            until = time.monotonic() + PAUSE  # then those that are worked on have something to tell
+            while place.free and (self._new or self._ready) and time.monotonic() < until:
+                if self._ready:
+                    self._begin(self._ready.popleft(), place)
+                else:
+                    self._look()
+            while self._workers.apart and place.busy and self._new and time.monotonic() < until:
+                self._look()  # ahead: how much there is to do is soon known
+            more = (self._new and self._workers.apart) or (place.free and (self._new or self._ready))
+            for ended in place.finished(0.0 if more else PAUSE):
+                self._close(ended)
+            if self._elsewhere and not (self._new or self._ready):
+                if not (waited or place.busy):
+                    waited = True
+                    names = self._jobs[self._elsewhere[0]].source if len(self._elsewhere) == 1 else \
+                        f"{len(self._elsewhere)} of the videos"
+                    _log.warning("Waiting for another run, which works on %s.", names)
+                if time.monotonic() - self._looked >= _LOOK:
+                    self._looked = time.monotonic()
+                    self._new.extend(self._elsewhere)
+                    self._elsewhere.clear()
+
+    def _look(self) -> None:
+        number = self._new.popleft()
+        if self._needed(number):
+            self._ready.append(number)
+
+    def _needed(self, number: int) -> bool:
+        job = self._jobs[number]
+        if job.error is not None:
+            self._end(number, "failed", error=job.error)
             return False
         try:
-            if tries[number] or not done(jobs[number]):
+            if not self._done(job):
                 return True
         except Exception as unforeseen:  # must not cost the rest of the night
-            end(number, "failed", error=unforeseen)
+            self._end(number, "failed", error=unforeseen)
             return False
-        end(number, "skipped")
+        self._end(number, "skipped")
         return False
 
-    def close(ended: Ended) -> None:
-        number, job = ended.number, jobs[ended.number]
-        claims.release(job.output)
+    def _begin(self, number: int, place: Executor) -> None:
+        job = self._jobs[number]
+        if not self._claims.take(job.output):
+            self._elsewhere.append(number)
+            return
+        if not self._needed(number):  # any more: another run has just done it
+            self._claims.release(job.output)
+            return
+        if (folder := _folder(job)) not in self._folders:
+            self._folders.add(folder)
+            remove_leftovers(folder)
+        self._tries[number] += 1
+        place.submit(number, job)
+
+    def _close(self, ended: Ended) -> None:
+        number, job = ended.number, self._jobs[ended.number]
+        self._claims.release(job.output)
         for level, text in ended.logged:
             _log.log(level, "%s", text)
         if ended.error is None:
-            end(number, "done", meta=ended.meta, seconds=ended.seconds, processed=ended.processed,
-                bytes=_bytes(job.output))
+            self._end(number, "done", meta=ended.meta, seconds=ended.seconds, processed=ended.processed,
+                      bytes=_bytes(job.output))
             return
         remove_leftovers(_folder(job))  # of a process that was killed
-        if tries[number] <= workers.retries:
-            waiting.append(number)
+        if self._tries[number] <= self._workers.retries:
+            self._ready.append(number)
             return
-        end(number, "failed", error=ended.error, seconds=ended.seconds, processed=ended.processed)
-        if isinstance(ended.error, OutputError) and ended.error.errno in _FULL and (waiting or elsewhere):
+        self._end(number, "failed", error=ended.error, seconds=ended.seconds, processed=ended.processed)
+        left = len(self._jobs) - self.tally.count
+        if isinstance(ended.error, OutputError) and ended.error.errno in _FULL and left:
             remedy = "make it writable" if ended.error.errno == errno.EROFS else "make room"
-            raise OutputError(f"{os.fspath(output)}: the run stops, for nothing more can be written there "
-                              f"({os.strerror(ended.error.errno)}), with {len(jobs) - tally.count} of {len(jobs)} "
-                              f"videos left: {remedy} and give the same command again.")
+            raise OutputError(f"{os.fspath(self._output)}: the run stops, for nothing more can be written there "
+                              f"({os.strerror(ended.error.errno)}), with {left} of {len(self._jobs)} videos left: "
+                              f"{remedy} and give the same command again.")
 
-    waiting = deque(sorted(range(len(jobs)), key=lambda n: -sizes[n]) if workers.apart else range(len(jobs)))
-    elsewhere: list[int] = []  # what other runs work on
-    looked, told = time.monotonic(), False
-    record = ReportWriter(output, len(jobs), workers)
-    with (_swept(cleared), record if recorded else contextlib.nullcontext(), Claims(output) as claims,
-          _executor(workers, work, advance, prepare or _nothing) as place):
-        while waiting or elsewhere or place.busy:
-            while waiting and place.free:
-                number = waiting.popleft()
-                job = jobs[number]
-                if not needed(number):
-                    continue
-                if not claims.take(job.output):
-                    elsewhere.append(number)
-                    continue
-                if not needed(number):  # any more: another run has just done it
-                    claims.release(job.output)
-                    continue
-                if (folder := _folder(job)) not in cleared:
-                    cleared.add(folder)
-                    remove_leftovers(folder)
-                tries[number] += 1
-                place.submit(number, job)
-            for ended in place.finished():
-                close(ended)
-            if elsewhere and not waiting:
-                if not place.busy:
-                    if not told:
-                        _log.warning("Waiting for another run, which works on %s.", jobs[elsewhere[0]].source if
-                                     len(elsewhere) == 1 else f"{len(elsewhere)} of the videos")
-                        told = True
-                    time.sleep(PAUSE)
-                if time.monotonic() - looked >= _LOOK:
-                    looked = time.monotonic()
-                    waiting.extend(elsewhere)
-                    elsewhere.clear()
-    return tally.summary()
+    def advance(self, number: int, done: int, total: int | None = None, trajectories: int | None = None) -> None:
+        """Tell how far a job is."""
+        if self._progress is not None:
+            self._progress(Progress(self._jobs[number], number + 1, len(self._jobs), done, total, trajectories,
+                                    self._shares[number]))
+
+    def _end(self, number: int, state: Literal["done", "skipped", "failed"], **told: Any) -> None:
+        outcome = Outcome(self._jobs[number], state, number=number + 1, share=self._shares[number], **told)
+        self.tally.add(outcome)
+        for report in self._reports:
+            report(outcome)
 
 
 def _executor(workers: Workers, work: Work, advance: Callable[..., None], prepare: Callable[[], None]) -> Executor:
     if workers.backend == "dask":
         from idt.clusters import Dask
 
-        return Dask(work, prepare, workers)
+        return Dask(work, advance, prepare, workers)
     if workers.backend == "ray":
         from idt.clusters import Ray
 
-        return Ray(work, prepare, workers)
+        return Ray(work, advance, prepare, workers)
     if not workers.apart:
         return Here(work, advance)
     return Pool(work, advance, prepare, jobs=workers.jobs or 1, timeout=workers.timeout)

@@ -578,7 +578,7 @@ def test_without_a_terminal_a_line_now_and_then_tells_how_far_all_is(folder, cap
     assert main(["extract", "videos", "-o", "out", "--jobs", "1"]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "idt: 0 of 3 videos"
-    told = [re.fullmatch(r"idt: (\d) of 3 videos, (\d+) of about (\d+) frames, [0-9.]+ frames/s, [0-9.]+ s left", line)
+    told = [re.fullmatch(r"idt: (\d) of 3 videos, [0-9.]+ s left, [0-9.]+ frames/s, (\d+) of about (\d+) frames", line)
             for line in lines if "of about" in line]
     counts = [tuple(map(int, line.groups())) for line in told]
     # Of three videos of 20 frames one is skipped, which is not known until its turn comes.

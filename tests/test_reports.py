@@ -101,7 +101,7 @@ def test_a_run_that_goes_on_and_one_that_was_killed(capsys):
         assert (last.ended, last.running) == (None, True)
         assert main(["status", "."]) == 0
         out = capsys.readouterr().out
-        assert "it is going on\n" in out
+        assert "it is going on: 1 done, 1 failed\n" in out
         assert out.endswith("\nfailed    bad: bad.\n")
         child.send_signal(signal.SIGKILL)
     until = time.monotonic() + 10  # its processes hold nothing, but end a little later
@@ -109,7 +109,12 @@ def test_a_run_that_goes_on_and_one_that_was_killed(capsys):
         assert time.monotonic() < until
         time.sleep(0.05)
     assert main(["status", "."]) == 0
-    assert "it was stopped\n" in capsys.readouterr().out
+    assert "it was stopped: 1 done, 1 failed\n" in capsys.readouterr().out
+    run(jobs_of("b"), odd, ".")
+    assert main(["status", "."]) == 0
+    assert capsys.readouterr().out.endswith("\nearlier   bad: bad.\n")
+    assert main(["status", NAME]) == 1
+    assert capsys.readouterr().err == f"idt: {NAME} is not a folder: give the folder of the results of a run.\n"
 
 
 def test_a_line_that_is_just_being_written_does_not_count():
@@ -123,7 +128,8 @@ def test_a_line_that_is_just_being_written_does_not_count():
     (None, r"report\.jsonl does not exist: idt extract, flow and encode write it"),
     ("", r"report\.jsonl is not the report of a run \(it is empty\)"),
     ("[]\n", "is not the report of a run"), ("7\n", "is not the report of a run"),
-    ("\x00\n", "is not the report of a run"), ('{"video": 1}\n', "is not the report of a run")])
+    ("\x00\n", "is not the report of a run"), ('{"run": "x"}\n', "is not the report of a run"),
+    ('{"video": 1, "output": "a"}\n', r"is not the report of a run \(a line lacks status, reason, time, seconds, ")])
 def test_what_is_no_report(content, message):
     if content is not None:
         Path(NAME).write_text(content)

@@ -16,6 +16,7 @@ import pytest
 from outcomes import outcomes
 
 from idt.errors import OutputError, ParameterError, VideoError
+from idt.executors import Processes
 from idt.output import replacing
 from idt.reports import NAME
 from idt.runner import Outcome, Progress, Workers, run
@@ -194,6 +195,54 @@ def test_the_largest_are_begun_first():
     run(jobs_of("a", "b", "c", "none"), odd, ".", workers=TWO, done=lambda job: began.append(job.source))
     began = began[::2]
     assert began == ["b", "c", "a", "none"]
+
+
+def test_slow_looks_at_what_is_done_do_not_hold_up_what_is_worked_on():
+    def done(job):
+        time.sleep(0.05)
+        return job.source.startswith("old")
+
+    found: list[Outcome] = []
+    run(jobs_of("brief 0", "brief 1", *(f"old {n}" for n in range(40))), odd, ".", workers=TWO, done=done,
+        report=found.append)
+    states = [outcome.state for outcome in found]
+    assert states.count("skipped") == 40
+    assert "skipped" in states[states.index("done"):]
+
+
+def test_all_is_looked_at_while_others_work():
+    found: list[Outcome] = []
+    run(jobs_of(*(f"slow {n}" for n in range(4)), *(f"old {n}" for n in range(40))), odd, ".", workers=TWO,
+        done=lambda job: job.source.startswith("old"), report=found.append)
+    assert [outcome.state for outcome in found] == ["skipped"] * 40 + ["done"] * 4
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_runner import Workers, jobs_of, odd, run
+run(jobs_of("a", "b"), odd, ".", workers=Workers(jobs=2))
+"""
+
+
+def test_a_script_that_the_processes_would_run_again():
+    Path("script.py").write_text(SCRIPT)
+    result = subprocess.run([sys.executable, "script.py", str(Path(__file__).parent)], capture_output=True, text=True,
+                            timeout=60)
+    assert result.returncode == 1
+    assert "ParameterError: A process that was to do a part of the work has run the whole script instead: put what " \
+        "the script calls below `if __name__ == \"__main__\":`." in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("idt.errors.IdtError: The processes that do the work cannot be ")
+    assert files() == ["script.py"]
+
+
+def test_processes_that_are_ended_leave_nobody_waiting():
+    processes = Processes(odd, 1, None)
+    waiting = [processes.begin(n, job) for n, job in enumerate(jobs_of("hang", "a"))]
+    while not Path("hang.tries").exists():
+        time.sleep(0.05)
+    processes.end(at_once=True)
+    assert all(future.done() and future.exception() is not None for future in waiting)
 
 
 @pytest.mark.parametrize("workers", [Workers(), TWO])
