@@ -218,7 +218,7 @@ def test_a_process_that_is_killed_costs_its_own_video(small, capsys, retries):
     Path("hold-decoding").touch()
     run = strange("extract", "--jobs", "2", "--retries", str(retries))
     until(lambda: len(held()) == 2, run)
-    assert status(capsys) == ["last run  6 videos, 2 processes, begun T; it is going on",
+    assert status(capsys) == ["last run  6 videos, 2 processes, begun T; it is going on: 0 done, 0 failed",
                               "all runs  0 videos done, 0 failed"]
     os.kill(held()["0held.avi"], signal.SIGKILL)
     Path("hold-decoding").unlink()
@@ -290,7 +290,7 @@ def test_two_runs_on_one_folder_share_the_work(small, capsys):
     for jobs, name in (("1", "0held.avi"), ("2", "1held.avi")):
         runs.append(strange("extract", "--jobs", jobs))
         until(lambda: name in held(), runs[-1])  # noqa: B023
-    assert [line.rpartition("; ")[2] for line in status(capsys)[:2]] == ["it is going on"] * 2
+    assert [line.partition("; ")[2].partition(":")[0] for line in status(capsys)[:2]] == ["it is going on"] * 2
     Path("hold-decoding").unlink()
     for run in runs:
         out, err = run.communicate(timeout=60)
@@ -363,7 +363,7 @@ def test_a_full_disk_stops_the_run_which_goes_on_when_there_is_room(small, disk,
     assert there.pop("filler")
     assert there == {name: small[name] for name in there}  # a small one may have been done just before the end
     told = disk.run(*IDT, "status", "out").stdout
-    assert "it was stopped\nall runs  0 videos done, " in told
+    assert re.search(r"it was stopped: (\d) done, (\d) failed\nall runs  \1 videos? done, \2 failed\n", told)
     filler.unlink()
     result = disk.extract("--jobs", str(jobs))
     assert (result.returncode, result.stdout) == (0, ""), result.stderr
@@ -437,7 +437,7 @@ def test_a_run_that_is_stopped_in_the_middle(small, capsys, command, place, stop
         assert os.listdir("out") == [NAME]
     until(lambda: not _alive(run.pid))
     assert how == signal.SIGKILL or os.listdir("out") == [NAME]
-    assert status(capsys) == ["last run  6 videos, 2 processes, begun T; it was stopped",
+    assert status(capsys) == ["last run  6 videos, 2 processes, begun T; it was stopped: 0 done, 0 failed",
                               "all runs  0 videos done, 0 failed"]
     Path(f"hold-{place}").unlink()
     finished(made("flows") if command == "flow" else small, capsys, done=6, command=command)
