@@ -196,7 +196,8 @@ def draw_flow(source: Source, path: str | os.PathLike[str], params: FlowParams |
 
     From left to right: a frame, its flow, and with ``params.warped`` the flow without camera motion. Hue is the
     direction and strength the speed, as in `flow_colours` and by the wheel in the corner; full colour is 1/48 of the
-    shorter side a frame throughout, and what is faster is darker. Small videos are enlarged.
+    shorter side a frame throughout, and what is faster is darker. Small videos are enlarged; those with a shorter side
+    of more than 720 pixels are reduced.
 
     Parameters
     ----------
@@ -328,10 +329,11 @@ def _flow_pictures(source: Source, params: FlowParams, device: str, threads: int
             assert shown.bgr is not None
             height, width = shown.grey.shape
             short = min(height, width)
-            zoom = max(1, round(_BESIDE / short))
-            shape = (height * zoom, width * zoom)
+            # Players give up on pictures that are very wide.
+            zoom = max(1, round(_BESIDE / short)) if short <= _SHORT_SIDE else _SHORT_SIDE / short
+            shape = (round(height * zoom), round(width * zoom))
             if legend is None:
-                legend = _legend(f"{short * _FULL_COLOUR:.3g} px/frame", zoom * short, lambda speed: speed)
+                legend = _legend(f"{short * _FULL_COLOUR:.3g} px/frame", min(shape), lambda speed: speed)
             pictures, headings = [_resized(shown.bgr, shape)], [f"frame {shown.index}"]
             for pair in pairs:
                 field = pair.backward if backward else pair.flow

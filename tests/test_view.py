@@ -105,10 +105,10 @@ def columns(picture: np.ndarray, number: int) -> list[np.ndarray]:
 
 
 def test_flow_of_a_moving_camera_with_and_without_it(tmp_path: Path) -> None:
-    video = pan((1.0, 0.0), frames=4).frames
+    video = pan((1.0, 0.0), frames=5).frames
     draw_flow(video, tmp_path / "a.png", FlowParams(method="farneback", warped=True))
     shown, flow, rest = columns(cv2.imread(str(tmp_path / "a.png")), 3)
-    assert np.abs(shown[3::7, 3::7, 0].astype(int) - video[1]).mean() < 1  # the middle one of three pairs
+    assert np.abs(shown[3::7, 3::7, 0].astype(int) - video[1]).mean() < 1  # the middle of four pairs, the earlier one
     middle = slice(7 * 20, 7 * 52), slice(7 * 30, 7 * 66)
     # Full colour is 72 / 48 pixels a frame.
     np.testing.assert_allclose(flow[middle].mean(axis=(0, 1)), [85, 85, 255], atol=6)
@@ -146,6 +146,11 @@ def test_video_of_flow(tmp_path: Path) -> None:
         wheel = flow[-84:, :84][10:-10, 10:-10]
         assert hue(wheel[60, 32].tolist()) == pytest.approx(55, abs=6)  # downward is yellow
         assert wheel[32, 32].min() > 200  # no motion is white
+
+
+def test_flow_of_a_large_video_is_reduced(tmp_path: Path) -> None:
+    draw_flow(black(2, 900, 1000), tmp_path / "a.png", FlowParams(method="dis"))
+    assert cv2.imread(str(tmp_path / "a.png")).shape == (720 + 45, 2 * 800 + 5, 3)
 
 
 def test_flow_without_a_homography_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +293,8 @@ def test_two_methods_side_by_side(tmp_path: Path) -> None:
     overlay(black(), down, tmp_path / "b.png", side=zoom * HEIGHT)
     alone = cv2.imread(str(tmp_path / "b.png"))
     assert saturation(pixel(other, 20, 16, zoom)) < saturation(pixel(alone, 20, 16, zoom)) - 0.1
+    overlay(black(), down, tmp_path / "b.png", beside=right)
+    assert pixel(cv2.imread(str(tmp_path / "b.png"))[bar:], 20, 16, zoom) == pixel(other, 20, 16, zoom)
     overlay(black(), right, tmp_path / "a.mp4", beside=down, side=72)
     shown = [frame.bgr for frame in frames(tmp_path / "a.mp4", colour=True)]
     assert [picture.shape for picture in shown] == [(84, 194, 3)] * COUNT
@@ -371,16 +378,17 @@ def panel(tmp_path: Path, video: np.ndarray, found: Features, row: int = 0) -> n
 
 
 def test_frame_and_path_of_a_trajectory(tmp_path: Path) -> None:
-    found = features([5, 6], np.stack([track((30, 20), (0, 2)), track((10, 10), (4, 0))]))
+    found = features([5, 6], np.stack([track((44, 20), (0, 2)), track((10, 10), (4, 0))]))
     picture = panel(tmp_path, black(), found, 1)
     frame = picture[60:420, 24:504]  # enlarged 10 times
     assert pixel(frame, 26, 10, 10)[2] > 220
     assert hue(pixel(frame, 26, 10, 10)) == pytest.approx(0, abs=1)
     assert pixel(frame, 18, 10, 10)[2] > 150
-    assert pixel(frame, 18, 12, 10) == pixel(frame, 30, 24, 10) == [0, 0, 0]
+    assert pixel(frame, 18, 12, 10) == pixel(frame, 44, 24, 10) == [0, 0, 0]
     # The patch of 32 pixels is shifted into the frame at its upper border.
     for x, y in [(10, 20), (42, 20), (20, 32)]:
         assert pixel(frame, x, y, 10)[0] > 100
+    assert pixel(panel(tmp_path, black(), found, 0)[60:420, 24:504], 16, 20, 10)[0] > 100  # and at its right one
     # The path, enlarged: from the left to the right, on a level.
     path = picture[60:420, 534:1074]
     bright = np.argwhere(path[100:300, :, 2] > 200)
@@ -397,6 +405,10 @@ def test_path_without_the_camera(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
                                                           abs=4)
     dim = pixel(frame, 14, 10, 10)
     assert dim[0] == dim[1] == dim[2] > 60
+    # Enlarged 30 times, both paths about the middle of the field.
+    path = panel(tmp_path, black(), found)[60:420, 534:1074]
+    assert saturation(path[180 + 2 * 30, 270 + 4 * 30].tolist()) > 0.8
+    assert saturation(path[180 - 2 * 30, 270 - 8 * 30].tolist()) == 0 < path[180 - 2 * 30, 270 - 8 * 30, 0] - 60
     written = texts(monkeypatch)
     panel(tmp_path, black(), found)
     assert sorted(written) == ["2 px", "coloured: without camera motion", "frames 2 to 5", "grey: in the picture",
@@ -423,6 +435,15 @@ def test_patches_are_those_of_the_frames_before_the_end(tmp_path: Path) -> None:
     found.scale[:] = 2  # 64 pixels of the frame, shifted to its borders: from (18, 0) on
     patch = panel(tmp_path, video, found)[474:622, 24:172]
     assert patch[round(27.5 * 148 / 64), round((62 - 18) * 148 / 64)].min() > 240
+
+
+def test_patches_are_spread_where_there_is_no_room_for_all(tmp_path: Path) -> None:
+    video = black(31) + np.arange(0, 248, 8, dtype=np.uint8)[:, None, None]
+    points = np.array([[[24.0, 18.0]] * 31])
+    picture = panel(tmp_path, video, features([30], points, count=31))
+    greys = picture[484, 34:34 + 15 * 70:70, 0]
+    np.testing.assert_allclose(greys, 8 * 29 / 14 * np.arange(15), atol=4)
+    assert (greys[0], greys[-1]) == (0, 8 * 29)
 
 
 def test_descriptors_as_roses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -454,12 +475,13 @@ def test_panels_of_other_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = dataclasses.replace(found, points=points, meta={**found.meta, "params": params.to_dict()})
     bare = panel(tmp_path, black(), found)
     assert bare.shape == (450 + 24 + 148 + 24, 4 * 360 - 30 + 48, 3)
-    found = described(found, mbhx={(3, 2, 1, 0): 1.0}, hof={(1, 0, 0, 0): 1.0})
+    found = described(found, mbhx={(3, 2, 1, 0): 1.0, (0, 0, 0, 0): 0.5}, hof={(1, 0, 0, 0): 1.0})
     picture = panel(tmp_path, black(), found)
     assert picture.shape == (bare.shape[0] + 30 + 24 + 150, bare.shape[1], 3)
     left, top = 24 + 3 * 360 + 180, 450 + 24 + 148 + 30 + 24
     assert picture[top + 75, left + 125 + 15].tolist() == [230] * 3  # of MBHx, last time cell
-    assert (picture[top:, 24 + 180:][:150, :150].max(axis=2) <= 75).mean() > 0.99  # the first has but the centres
+    row = picture[top + 25, 24 + 180:]
+    assert [row[25 + n].tolist() for n in (8, 15)] == [[230] * 3, [40] * 3]  # half as long, in the first
     written = texts(monkeypatch)
     panel(tmp_path, black(), found)
     assert [text for text in written if text.startswith("frames")] == [
