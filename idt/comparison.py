@@ -91,6 +91,13 @@ class Row:
     bytes: dict[str, int]
     weights: tuple[tuple[float, ...], ...] = ()
 
+    @property
+    def time(self) -> float | None:
+        """Seconds in all; None where it is not known what all steps took."""
+        # Features that were extracted when nobody took the time cannot be told from such as take none.
+        known = bool(self.seconds) and ("extract" in self.seconds or "learn" not in self.seconds)
+        return sum(self.seconds.values()) if known else None
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:

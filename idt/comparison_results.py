@@ -151,8 +151,6 @@ def _method(found: Comparison, row: Row) -> dict[str, Any]:
         kind, made = "fusion", {"of": list(method.of), "fusion": method.how}
     if not isinstance(method, FeatureMethod) and has_vectors(method):
         made |= {"cost": method.cost, "balanced": method.balanced}
-    # Features that were extracted when nobody took the time cannot be told from such as take none.
-    timed = bool(row.seconds) and ("extract" in row.seconds or "learn" not in row.seconds)
     return {
         "name": name, "kind": kind, "described": method.described, **made, **figures(found.scored(name)),
         "interval": list(found.interval(name, level=_LEVEL)),
@@ -160,7 +158,7 @@ def _method(found: Comparison, row: Row) -> dict[str, Any]:
         "classes": [None if np.isnan(share) else share for share in found.class_accuracy(name).tolist()],
         "confusion": found.confusion(name).tolist(),
         "weights": [list(weights) for weights in row.weights],
-        "seconds": row.seconds, "time": sum(row.seconds.values()) if timed else None, "bytes": row.bytes,
+        "seconds": row.seconds, "time": row.time, "bytes": row.bytes,
     }
 
 

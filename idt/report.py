@@ -23,6 +23,8 @@ from idt.datasets import units_of
 from idt.errors import ParameterError, VideoError
 from idt.features import Features
 from idt.output import replacing
+from idt.published import published
+from idt.results import figures
 from idt.view import overlay
 
 Paths: TypeAlias = str | os.PathLike[str]
@@ -111,6 +113,8 @@ def _data(found: Comparison, pair: tuple[int, int] | None) -> dict[str, Any]:
         "classes": dataset.classes,
         "official": scheme == "official",
         "rows": [_row(found, name) for name in names],
+        "published": [{"name": one.method, "accuracy": one.accuracy, "source": one.source}
+                      for one in published(dataset)],
         "pair": pair,
         "best": int(np.argmax([found.accuracy(name) for name in names])),
         "tests": {"clip": tests.tolist(), "split": split.tolist(), "label": found.labels.tolist()},
@@ -133,13 +137,12 @@ def _row(found: Comparison, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "described": row.method.described,
-        "accuracy": found.accuracy(name),
+        **figures(found.scored(name)),
         "interval": found.interval(name, level=_LEVEL, samples=_SAMPLES),
-        "mean_of_splits": float(found.split_accuracy(name).mean()),
-        "mean_class_accuracy": float(np.nanmean(classes)),
         "class_accuracy": [None if np.isnan(value) else value for value in classes.tolist()],
         "predicted": found.predicted(name).tolist(),
         "seconds": row.seconds,
+        "time": row.time,
         "bytes": row.bytes,
     }
 

@@ -24,6 +24,7 @@ from idt.errors import OutputError, ParameterError
 from idt.features import Features
 from idt.methods import ExternalMethod
 from idt.params import Params
+from idt.published import Published
 from idt.report import save_report
 
 LABELS = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
@@ -115,6 +116,8 @@ def test_every_figure_is_that_of_the_comparison(tmp_path):
         assert row["mean_class_accuracy"] == pytest.approx(sum(right) / 12)
         assert tuple(row["interval"]) == found.interval(name)
         assert row["described"] == "scores in t.csv"
+        assert row["mean_average_precision"] == found.average_precision(name)
+        assert row["time"] == 60.25
         assert row["seconds"] == {"extract": 60.0, "classify": 0.25}
         assert row["bytes"] == {"features": 2_500_000}
     assert [(each["rows"], each["only"]) for each in data["mcnemar"]] == [
@@ -267,6 +270,10 @@ def select(browser, name, value):
                 f"document.getElementById({name!r}).dispatchEvent(new Event('change'))")
 
 
+def sort_by(browser, title):
+    browser.run(f"[...document.querySelectorAll('#figures button')].find(b => b.textContent === {title!r}).click()")
+
+
 @pytest.mark.browser
 def test_it_opens_without_a_complaint_and_asks_for_nothing(chromium, report):
     found, page = report
@@ -280,8 +287,8 @@ def test_it_opens_without_a_complaint_and_asks_for_nothing(chromium, report):
     intervals = [found.interval(name) for name in found.names]
     assert np.ravel(whiskers).tolist() == pytest.approx(np.ravel([(a, b - a) for a, b in intervals]).tolist(), abs=0.01)
     assert texts(chromium, "#figures tbody tr:first-child > *") == [
-        "firstscores in t.csv", "66.7", f"{100 * intervals[0][0]:.1f} to {100 * intervals[0][1]:.1f}", "66.7", "60.3 s",
-        "2.5 MB"]
+        "firstscores in t.csv", "66.7", f"{100 * intervals[0][0]:.1f} to {100 * intervals[0][1]:.1f}", "66.7",
+        f"{100 * found.average_precision(FIRST):.1f}", "60.3 s", "2.5 MB"]
     assert texts(chromium, "#costs tbody tr:first-child > *") == ["first", "60.0", "0.3", "2.5 MB"]
     chromium.until("[...document.querySelectorAll('video')].length")
     assert chromium.complaints == []
@@ -329,8 +336,8 @@ def test_the_keyboard_suffices(chromium, report):
             assert chromium.run("document.activeElement.cellIndex") == 1
     assert texts(chromium, "#bars .name .name") == [SECOND, FIRST, THIRD]
     assert stops == ["Accuracy", "Confusion", "Differences", "Clips", "Run", "Method", "Accuracy, %", "95 % interval",
-                     "Mean class accuracy, %", "Time", "Disk", "matrix-row", "matrix-order", "4", "a", "b", "which",
-                     "playing", "VIDEO"]
+                     "Mean class accuracy, %", "mAP, %", "Time", "Disk", "matrix-row", "matrix-order", "4", "a", "b",
+                     "which", "playing", "VIDEO"]
 
 
 @pytest.mark.browser
@@ -341,8 +348,7 @@ def test_the_table_sorts(chromium, report):
              "Accuracy, %": [[SECOND, FIRST, THIRD], [THIRD, FIRST, SECOND]]}
     for title, orders in names.items():
         for order, direction in zip(orders, ["ascending", "descending"][::1 if title == "Method" else -1], strict=True):
-            chromium.run(f"[...document.querySelectorAll('#figures button')].find(b => b.textContent === {title!r})"
-                         ".click()")
+            sort_by(chromium, title)
             assert texts(chromium, "#figures tbody .name") == order
             assert texts(chromium, "#bars li:not(.axis) .name .name") == order
             assert chromium.run("[...document.querySelectorAll('#figures [aria-sort]')].map(each => "
@@ -449,6 +455,28 @@ def test_of_many_differences_the_largest_and_of_many_clips_the_first(chromium, t
     assert [*seen, len(texts(chromium, "#cards li"))] == [12, 24, 36, 48, 52]
     assert chromium.run("document.getElementById('more').hidden")
     assert chromium.run("[...document.querySelectorAll('#cards li')].indexOf(document.activeElement)") == 48
+
+
+@pytest.mark.browser
+def test_published_figures_stand_beside_and_what_is_not_known_is_left_open(chromium, tmp_path, monkeypatch):
+    found = compared(tmp_path / "clips", PREDICTED)
+    untimed = Row(found.rows[0].method, found.rows[0].scores, {"learn": 3.0}, {})
+    found = Comparison(found.dataset, found.splits, (untimed, *found.rows[1:]))
+    monkeypatch.setattr(idt.report, "published", lambda dataset: (Published("paper", 0.85, "Somebody, IJCV 2013"),))
+    save_report(found, tmp_path / "report.html")
+    chromium.open(tmp_path / "report.html")
+    cells = texts(chromium, "#figures tbody td")
+    assert cells[4:6] == ["–", "–"]
+    assert cells[10:12] == ["60.3 s", "2.5 MB"]
+    assert cells[18:] == ["85.0", "–", "–", "–", "–", "–"]
+    assert texts(chromium, "#figures tbody tr:last-child th") == ["paperpublishedSomebody, IJCV 2013"]
+    assert chromium.run("[...document.querySelectorAll('#bars rect')].map(bar => bar.classList.length)") == [1, 1, 1, 2]
+    for title, last in (("Accuracy, %", [FIRST, THIRD]), ("Time", [FIRST, "paper"]), ("Disk", [FIRST, "paper"])):
+        sort_by(chromium, title)
+        assert texts(chromium, "#figures tbody .name")[-2:] == last
+    assert texts(chromium, "#matrix-row option") == found.names
+    assert not chromium.run("document.getElementById('published').hidden")
+    assert chromium.complaints == []
 
 
 @pytest.mark.browser
