@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -31,8 +30,7 @@ def status(
     found = read_status(folder)
     done = [video for video in found.videos.values() if video["status"] == "done"]
     failed = [video for video in found.videos.values() if video["status"] == "failed"]
-    lines = [("last run" if len(found.runs) == 1 else "run", _told(run, found.videos.values()))
-             for run in found.runs]
+    lines = [("last run" if len(found.runs) == 1 else "run", _told(run)) for run in found.runs]
     lines.append(("all runs", f"{counted(len(done), 'video')} done, {len(failed)} failed"))
     totals = {key: sum(video[key] or 0 for video in done) for key in ("frames", "rows", "bytes", "seconds")}
     if done:
@@ -46,7 +44,7 @@ def status(
         print(f"{'failed' if video['time'] >= last else 'earlier':10}{printable(video['reason'] or video['video'])}")
 
 
-def _told(run: Run, videos: Iterable[dict[str, Any]]) -> str:
+def _told(run: Run) -> str:
     begun, ended = run.begun, run.ended
     shard = f"part {begun['shard']}: " if begun["shard"] else ""
     who = counted(begun["jobs"] or 1, "process", "processes") if begun["backend"] == "local" else \
@@ -55,7 +53,5 @@ def _told(run: Run, videos: Iterable[dict[str, Any]]) -> str:
         skipped = f", {ended['skipped']} skipped (done before)" if ended["skipped"] else ""
         state = f"ended after {duration(ended['seconds'])}: {ended['done']} done{skipped}, {ended['failed']} failed"
     else:
-        states = [video["status"] for video in videos if video["time"] >= begun["time"]]
-        state = (f"{'is going on' if run.running else 'was stopped'}: {states.count('done')} done, "
-                 f"{states.count('failed')} failed")
+        state = f"{'is going on' if run.running else 'was stopped'}: {run.done} done, {run.failed} failed"
     return f"{shard}{counted(begun['videos'], 'video')}, {who}, begun {begun['time']}; it {state}"

@@ -158,11 +158,15 @@ class Run:
         Its last line; None while it goes on, or when it was stopped.
     running : bool
         Whether it goes on.
+    done, failed : int
+        Videos that it has told of until now.
     """
 
     begun: dict[str, Any]
     ended: dict[str, Any] | None
     running: bool
+    done: int
+    failed: int
 
 
 @dataclass(frozen=True)
@@ -238,7 +242,8 @@ def _read(path: Path) -> tuple[Run, dict[str, dict[str, Any]]]:
         raise FormatError(f"{path} is not the report of a run ({error}).") from error
     if begun is None:
         raise FormatError(f"{path} is not the report of a run (it is empty).")
-    return Run(begun, ended, running), videos
+    states = [line["status"] for line in videos.values() if line["time"] >= begun["time"]]
+    return Run(begun, ended, running, states.count("done"), states.count("failed")), videos
 
 
 def _held(handle: int) -> bool:

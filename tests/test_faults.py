@@ -290,7 +290,9 @@ def test_two_runs_on_one_folder_share_the_work(small, capsys):
     for jobs, name in (("1", "0held.avi"), ("2", "1held.avi")):
         runs.append(strange("extract", "--jobs", jobs))
         until(lambda: name in held(), runs[-1])  # noqa: B023
-    assert [line.partition("; ")[2].partition(":")[0] for line in status(capsys)[:2]] == ["it is going on"] * 2
+    until(lambda: len(lines()) == 4)  # which the second process of the second run does meanwhile
+    assert status(capsys)[:2] == ["run       6 videos, 1 process, begun T; it is going on: 0 done, 0 failed",
+                                  "run       6 videos, 2 processes, begun T; it is going on: 4 done, 0 failed"]
     Path("hold-decoding").unlink()
     for run in runs:
         out, err = run.communicate(timeout=60)
