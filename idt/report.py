@@ -108,8 +108,8 @@ def _data(found: Comparison, pair: tuple[int, int] | None) -> dict[str, Any]:
     kind = "groups" if any(item.group is not None for item in dataset.items) else "videos"
     split = np.repeat(np.arange(len(found.splits)), [len(split.test) for split in found.splits])
     return {
-        "about": f"{len(np.unique(tests))} test clips of {len(dataset.classes)} classes; {scheme}, "
-                 f"{len(found.splits)} {'split' if len(found.splits) == 1 else 'splits'}",
+        "about": f"{len(np.unique(tests))} test clips of {len(dataset.classes)} classes, "
+                 f"{len(found.splits)} {scheme} {'split' if len(found.splits) == 1 else 'splits'}",
         "classes": dataset.classes,
         "official": scheme == "official",
         "rows": [_row(found, name) for name in names],
