@@ -102,8 +102,9 @@ class Browser:
             {"name": "prefers-reduced-motion", "value": "reduce" if still else "no-preference"}])
         self.complaints.clear()
         self.requests.clear()
+        self.run("globalThis.left = true")
         self("Page.navigate", url=path.as_uri())
-        self.until("document.readyState === 'complete' && location.protocol === 'file:'")
+        self.until("!globalThis.left && document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
         """Return the value of an expression."""
