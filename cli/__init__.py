@@ -103,6 +103,8 @@ def _app() -> App:
                                             "a classifier.")
     app.command("idt.cli.evaluate:evaluate", help="Tell how well labels are found: accuracies, learnt and tested on "
                                                   "each split of a labelled dataset.")
+    app.command("idt.cli.compare:compare", help="Hold methods against each other on a labelled dataset: trajectories, "
+                                                "tables of other programs, fusions.")
     return app
 
 

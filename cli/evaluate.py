@@ -61,14 +61,14 @@ class Division:
                                                 help="Seed of k-fold and hold-out [default: 0].")] = None
 
 
-_NO_LABELLED, _NO_DIVISION, _NO_FLAGS, _COMMON = Labelled(), Division(), GivenEncoding(), Common()
+_NO_LABELLED, NO_DIVISION, _NO_FLAGS, _COMMON = Labelled(), Division(), GivenEncoding(), Common()
 
 
 def evaluate(
     path: DatasetPath, /, *,
     output: Annotated[Path | None, Parameter(alias="-o", negative=(), show_default=False)] = None,
     labelled: Annotated[Labelled, Parameter(name="*")] = _NO_LABELLED,
-    division: Annotated[Division, Parameter(name="*")] = _NO_DIVISION,
+    division: Annotated[Division, Parameter(name="*")] = NO_DIVISION,
     params: Annotated[Path | None, Parameter(metavar="FILE.toml", negative=(), show_default=False)] = None,
     threads: LearningThreads = None,
     given: Annotated[GivenEncoding, Parameter(name="*")] = _NO_FLAGS,
@@ -92,30 +92,36 @@ def evaluate(
     folder = output or default_folder(dataset, "evaluation")
     require_outside(dataset, folder, "output")
     check_classes(dataset)
-    scheme, splits = _splits(dataset, division)
+    scheme, splits = split_up(dataset, division)
     check_folder(folder)
-    _show(str(dataset), f"{scheme}: {_sizes(splits)}", "")  # before hours of extraction, should it be read wrongly
+    show(str(dataset), f"{scheme}: {sizes(splits)}", "")  # before hours of extraction, should it be read wrongly
     cores = threads or usable_cores()
     began = time.perf_counter()
     videos = read_features(dataset, features, settings.channels, common, threads=cores)
     seconds = time.perf_counter() - began
 
-    with _shown(splits, common) as progress:
-        found = evaluate_splits(dataset, videos, splits, settings, threads=cores, progress=progress)
+    with shown(splits, common) as progress:
+        def move(split: Split, step: str, share: float) -> None:
+            progress(split, step, (STEPS.index(step) + share) / len(STEPS))
+
+        found = evaluate_splits(dataset, videos, splits, settings, threads=cores, progress=move)
     found = dataclasses.replace(found, seconds={"extract": seconds, **found.seconds})
     files = save(found, folder)
     if found.extraction is not None and found.extraction != Params().to_dict():
-        _show(f"features extracted with {changed(found.extraction, Params().to_dict())}", "")
-    _show(_table(*_channels(found, official=scheme == "official")), "", _table(*_classes(found), words=[_MOST]), "")
+        show(f"features extracted with {changed(found.extraction, Params().to_dict())}", "")
+    show(table(*_channels(found, official=scheme == "official")), "", table(*_classes(found), words=[_MOST]), "")
     if found.empty:
-        _show(f"{counted(len(found.empty), 'clip')} without a trajectory (zero vectors), named in {files[0].name}")
-    _show("time: " + ", ".join(f"{what} {taken:.1f} s" for what, taken in found.seconds.items()),
+        show(f"{counted(len(found.empty), 'clip')} without a trajectory (zero vectors), named in {files[0].name}")
+    show("time: " + ", ".join(f"{what} {taken:.1f} s" for what, taken in found.seconds.items()),
           f"results: {folder} ({', '.join(file.name for file in files)})")
 
 
 @contextlib.contextmanager
-def _shown(splits: Sequence[Split], common: Common) -> Iterator[Callable[[Split, str, float], None] | None]:
-    """Yield what shows on stderr how far the splits are: a bar on a terminal, elsewhere a line for each."""
+def shown(splits: Sequence[Split], common: Common) -> Iterator[Callable[[Split, str, float], None]]:
+    """Yield what shows on stderr how far the splits are: a bar on a terminal, elsewhere a line for each.
+
+    It is called with the split, the step and the share of the split that is done.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
@@ -124,28 +130,31 @@ def _shown(splits: Sequence[Split], common: Common) -> Iterator[Callable[[Split,
         return f"split {splits.index(split) + 1} of {len(splits)}: {split.name}"
 
     def say(split: Split, step: str, share: float) -> None:
-        if (step, share) == (STEPS[0], 0):
+        if share == 0 and not common.quiet:
             print(name(split), file=sys.stderr)
 
     if common.quiet or not sys.stderr.isatty():
-        yield None if common.quiet else say
+        yield say
         return
-    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("", total=len(splits) * len(STEPS))
+    bar = Progress(console=Console(stderr=True), transient=True, redirect_stdout=False)
+    task = bar.add_task("", total=len(splits))
 
-        def move(split: Split, step: str, share: float) -> None:
-            bar.update(task, description=escape(f"{name(split)}, {step}"),
-                       completed=splits.index(split) * len(STEPS) + STEPS.index(step) + share)
+    def move(split: Split, step: str, share: float) -> None:
+        bar.start()  # not before there is something to show: that of an extraction may still be there
+        bar.update(task, description=escape(f"{name(split)}, {step}"), completed=splits.index(split) + share)
 
+    try:
         yield move
+    finally:
+        bar.stop()
 
 
-def _show(*lines: str) -> None:
+def show(*lines: str) -> None:
     """Print lines on stdout at once; names of classes and folders need not be UTF-8."""
     print("\n".join(lines).encode(errors="backslashreplace").decode(), flush=True)
 
 
-def _splits(dataset: Dataset, division: Division) -> tuple[str, list[Split]]:
+def split_up(dataset: Dataset, division: Division) -> tuple[str, list[Split]]:
     """Return the scheme and the splits; groups on both sides become warnings."""
     scheme = division.splits or default_scheme(dataset)
     if scheme not in get_args(Scheme):
@@ -168,7 +177,7 @@ def _splits(dataset: Dataset, division: Division) -> tuple[str, list[Split]]:
     return scheme, splits
 
 
-def _sizes(splits: Sequence[Split]) -> str:
+def sizes(splits: Sequence[Split]) -> str:
     """Return the number of splits and of clips on their sides."""
     def clips(sizes: list[int]) -> str:
         low, high = min(sizes), max(sizes)
@@ -203,7 +212,7 @@ def _classes(found: Evaluation) -> tuple[list[str], list[list[str]]]:
     return ["class", "clips", f"{COMBINED}, %", _MOST], rows
 
 
-def _table(header: list[str], rows: list[list[str]], *, words: Sequence[str] = ()) -> str:
+def table(header: list[str], rows: list[list[str]], *, words: Sequence[str] = ()) -> str:
     """Return a table as text; columns are aligned to the right, but for the first one and those of `words`."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console

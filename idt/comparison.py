@@ -27,8 +27,8 @@ from idt.evaluation import Scored, decide, kernel_of, similarities
 from idt.external import Table, read_scores, read_vectors
 from idt.features import Features
 from idt.flow.threads import checked_count
-from idt.methods import ExternalMethod, FeatureMethod, Fusion, Method, check_methods
-from idt.params import Params, nearest
+from idt.methods import ExternalMethod, FeatureMethod, Fusion, Method, check_methods, require_name
+from idt.params import Params
 from idt.reports import read_status
 from idt.vectors import EncodingParams
 
@@ -127,11 +127,8 @@ class Comparison:
 
     def row(self, name: str) -> Row:
         """Return the row of a method; an unknown name raises `ParameterError` that tells the nearest one."""
-        for row in self.rows:
-            if row.method.name == name:
-                return row
-        raise ParameterError(f"{name!r} is no method of the comparison{nearest(name, self.names)} The methods are: "
-                             f"{', '.join(self.names)}.")
+        require_name(name, self.names)
+        return self.rows[self.names.index(name)]
 
     def scored(self, name: str) -> Scored:
         """Return the scores of a method by all splits."""

@@ -221,6 +221,13 @@ def check_methods(methods: Sequence[Method]) -> None:
         before[method.name] = method
 
 
+def require_name(name: str, names: Sequence[str]) -> None:
+    """Raise `ParameterError` unless a method has this name; it tells the nearest one."""
+    if name not in names:
+        raise ParameterError(f"{name!r} is no method of the comparison{nearest(name, names)} The methods are: "
+                             f"{', '.join(names)}.")
+
+
 def has_vectors(method: Method) -> bool:
     """Tell whether a method has a vector for each clip, and not only scores."""
     if isinstance(method, ExternalMethod):

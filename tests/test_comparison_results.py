@@ -181,7 +181,8 @@ def test_published_figures_are_marked(tmp_path):
     assert lines[3:] == ["", (
         "UCF50: 50 tests on 1 split (official). Accuracies in per cent; interval: 95 %, bootstrap over videos. Time in "
         "seconds of one processor core, extraction included; disk: features in MB."), "",
-        "Published figures, which were not computed here:", "", "| method | accuracy | source |", "| --- | ---: | --- |",
+        "Published figures, which were not computed here:", "",
+        "| method | accuracy | source |", "| --- | ---: | --- |",
         "| dense trajectories, bags of words | 84.5 | Wang, Kläser, Schmid and Liu, IJCV 2013 |",
         "| improved dense trajectories, Fisher vectors | 91.2 | Wang and Schmid, ICCV 2013 |"]
     content = json.loads((tmp_path / "comparison.json").read_text())

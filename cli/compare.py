@@ -1,0 +1,112 @@
+"""idt compare: methods on a labelled dataset, side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from idt.classifier import check_classes
+from idt.cli.evaluate import NO_DIVISION, Division, show, shown, sizes, split_up, table
+from idt.cli.options import (
+    Common,
+    DatasetPath,
+    Labelled,
+    LearningThreads,
+    default_folder,
+    read_labelled,
+    require_outside,
+    usable_cores,
+)
+from idt.cli.progress import counted, read_features
+from idt.comparison import compare as compare_methods
+from idt.comparison_results import check_comparison_folder, columns, save
+from idt.errors import ParameterError
+from idt.features import Features
+from idt.methods import Method, preset_names, read_methods, require_name
+from idt.methods import preset as shipped
+from idt.params import Params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelledVideos(Labelled):
+    """Flags of a labelled dataset and of the features of several methods."""
+
+    features: Annotated[Path | None, Parameter(
+        metavar="DIR", negative=(), show_default=False,
+        help="Folder of the features of the videos, with one in it for each kind of extraction; those that are missing "
+             "or out of date are extracted into it [default: features in the output].")] = None
+
+
+_NO_LABELLED, _COMMON = LabelledVideos(), Common()
+
+
+def compare(
+    path: DatasetPath, /, *,
+    output: Annotated[Path | None, Parameter(alias="-o", negative=(), show_default=False)] = None,
+    methods: Annotated[Path | None, Parameter(metavar="FILE.toml", negative=(), show_default=False)] = None,
+    preset: Annotated[str | None, Parameter(metavar="NAME", negative=(), show_default=False)] = None,
+    reference: Annotated[str | None, Parameter(metavar="METHOD", negative=(), show_default=False)] = None,
+    labelled: Annotated[LabelledVideos, Parameter(name="*")] = _NO_LABELLED,
+    division: Annotated[Division, Parameter(name="*")] = NO_DIVISION,
+    threads: LearningThreads = None,
+    common: Annotated[Common, Parameter(name="*")] = _COMMON,
+) -> None:
+    """Hold methods against each other on a labelled dataset: trajectories, tables of other programs, fusions.
+
+    Each is learnt and tested on each split as idt evaluate does it; what methods share is done once. The results are
+    tables, a report to look at, and scores of all test clips.
+
+    Parameters
+    ----------
+    output
+        Folder of the results [default: NAME-comparison in the working folder, or beside the dataset when that is inside
+        it].
+    methods
+        The methods, a [[method]] for each; docs/command-line.md tells what it holds.
+    preset
+        Methods that come with the package, in place of a file: baselines, or weizmann for datasets of some tens of
+        clips.
+    reference
+        The method that the others are held against [default: the first].
+    """
+    chosen = _methods(methods, preset)
+    dataset, _ = read_labelled(path, labelled)
+    folder = output or default_folder(dataset, "comparison")
+    require_outside(dataset, folder, "output")
+    check_classes(dataset)
+    scheme, splits = split_up(dataset, division)
+    against = reference or chosen[0].name
+    require_name(against, [method.name for method in chosen])
+    check_comparison_folder(folder)
+    show(str(dataset), f"{scheme}: {sizes(splits)}", counted(len(chosen), "method"), "")
+    cores = threads or usable_cores()
+    videos: dict[Params, list[Features]] = {}
+
+    def read(place: Path, params: Params) -> list[Features]:
+        videos[params] = read_features(dataset, place, (), common, threads=cores, params=params)
+        return videos[params]
+
+    with shown(splits, common) as progress:
+        found = compare_methods(dataset, chosen, splits, labelled.features or folder / "features", threads=cores,
+                                read=read, progress=progress)
+    files = save(found, folder, reference=against, features=next(iter(videos.values()), None))
+    content = json.loads(files[0].read_text())
+    show(table(*columns(content)), "", "accuracies in %, 95 % intervals" + (
+        f"; p: McNemar's test against {against}" if len(chosen) > 1 else ""))
+    if content["published"]:
+        show("", table(["published, in %", "accuracy", "source"], [
+            [one["method"], f"{100 * one['accuracy']:.1f}", one["source"]] for one in content["published"]],
+            words=["source"]))
+    show("", f"results: {folder} ({', '.join(file.name for file in files)})")
+
+
+def _methods(file: Path | None, name: str | None) -> tuple[Method, ...]:
+    """Return the methods of a file or those that come with the package."""
+    if (file is None) == (name is None):
+        raise ParameterError("Give either --methods FILE.toml or --preset, which is one of "
+                             f"{', '.join(preset_names())}.")
+    return read_methods(file) if file is not None else shipped(str(name))
