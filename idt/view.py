@@ -166,7 +166,7 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
     sampling = tracks.sampling
     start, step = sampling["start"], sampling["step"]
     if kind == ".mp4":
-        count = tracks.count
+        count = None
         if span is not None:
             first, last = span
             if not start <= first <= last <= tracks.last:
@@ -436,14 +436,17 @@ def _fps(source: Source) -> float:
 
 def _overlays(source: Source, sampling: dict[str, Any], shown: Sequence[_Tracks], beneath: _Tracks | None,
               headings: Sequence[str], count: int | None, side: int | None) -> Generator[Picture, None, None]:
-    """Yield the frames of a video with each set of tracks, side by side where there are two."""
+    """Yield the frames of a video with each set of tracks, side by side where there are two.
+
+    `count` frames are expected to be decoded; None: as many as the features tell.
+    """
     name = _name(source)
     fastest = _rounded_up(max(float(np.quantile(np.hypot(*tracks.motion.T), 0.9)) if len(tracks) else 1.0
                               for tracks in shown))
     least = _SHORT_SIDE if len(shown) == 1 else _BESIDE
     with contextlib.ExitStack() as opened:
-        columns = [_drawn(opened.enter_context(frames(source, colour=True, **sampling)), tracks, beneath, name, count,
-                          side, least, fastest) for tracks in shown]
+        columns = [_drawn(opened.enter_context(frames(source, colour=True, **sampling)), tracks, beneath, name,
+                          count or tracks.count, side, least, fastest) for tracks in shown]
         for pictures in zip(*columns, strict=True):
             yield _joined(pictures, headings) if headings else pictures[0]
 

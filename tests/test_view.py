@@ -601,6 +601,9 @@ def test_features_that_cannot_be_drawn(tmp_path: Path) -> None:
     small = features([6], track((10, 10), (4, 0))[None], size=(40, 30))
     with pytest.raises(VideoError, match=r"The array is not the video of the features: its frames are 48x36 pixels"):
         overlay(black(), found, tmp_path / "a.png", beside=small)
+    longer = features([6], track((10, 10), (4, 0))[None], count=COUNT + 1)
+    with pytest.raises(VideoError, match=r"The array is not the video of the features: 12 frames could be decoded"):
+        overlay(black(), found, tmp_path / "a.mp4", beside=longer)
     assert not list(tmp_path.iterdir())
 
 
