@@ -420,20 +420,7 @@ class _Run:
             def tell_of_group(step: str, share: float, done: int = 2 * number) -> None:
                 tell(step, (done + (step == "encode") + share) / parts)
 
-            names = tuple(dict.fromkeys(name for method in members for name in method.encoding.channels))
-            similar = similarities(videos[extraction], split, replace(encoding, channels=names), threads=threads,
-                                   wall=dict.fromkeys(("learn", "encode"), 0.0), tell=tell_of_group)
-            for name, one in similar.items():
-                for step, seconds in one.seconds.items():
-                    self.costs.add(seconds, step, extraction, encoding, name)
-                self.costs.amounts["vectors", extraction, encoding, name] = 4 * one.size * len(self._used)
-            for method in members:
-                for kind, name in itertools.product(("learn", "encode", "vectors"), method.encoding.channels):
-                    self.costs.charge(method.name, kind, extraction, encoding, name)
-                with self.costs.timed("classify", method.name):
-                    kernel = kernel_of([similar[name].values for name in method.encoding.channels], len(split.train),
-                                       method.encoding)
-                self._classify(side, method.name, kernel, method.encoding)
+            self._encode(side, extraction, encoding, members, videos[extraction], threads, tell_of_group)
         tell("classify", 1 - 1 / parts)
         for method in self._methods.values():
             if isinstance(method, ExternalMethod):
@@ -441,6 +428,24 @@ class _Run:
             elif isinstance(method, Fusion):
                 self._fuse(side, method)
         return side
+
+    def _encode(self, side: _Side, extraction: Params, encoding: EncodingParams, methods: Sequence[FeatureMethod],
+                videos: Sequence[Features], threads: int, tell: Callable[[str, float], None]) -> None:
+        """Note the scores of the methods of a group, whose encoding is this with channels of their own."""
+        names = tuple(dict.fromkeys(name for method in methods for name in method.encoding.channels))
+        similar = similarities(videos, side.split, replace(encoding, channels=names), threads=threads,
+                               wall=dict.fromkeys(("learn", "encode"), 0.0), tell=tell)
+        for name, one in similar.items():
+            for step, seconds in one.seconds.items():
+                self.costs.add(seconds, step, extraction, encoding, name)
+            self.costs.amounts["vectors", extraction, encoding, name] = 4 * one.size * len(self._used)
+        for method in methods:
+            for kind, name in itertools.product(("learn", "encode", "vectors"), method.encoding.channels):
+                self.costs.charge(method.name, kind, extraction, encoding, name)
+            with self.costs.timed("classify", method.name):
+                kernel = kernel_of([similar[name].values for name in method.encoding.channels], len(side.split.train),
+                                   method.encoding)
+            self._classify(side, method.name, kernel, method.encoding)
 
     def _classify(self, side: _Side, name: str, kernel: Array, machine: EncodingParams | ExternalMethod | Fusion
                   ) -> None:
