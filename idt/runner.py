@@ -308,7 +308,7 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
     folders: set[Path] = set()
     with _swept(folders), record or contextlib.nullcontext(), Claims(output) as claims:
         this = _Run(jobs, output, done, workers, claims, folders, progress, [
-            call for call in (record and record.add, report) if call is not None])
+            call for call in (record.add if record else None, report) if call is not None])
         with _executor(workers, work, this.advance, prepare or _nothing) as place:
             this.go(place)
     return this.tally.summary()

@@ -262,7 +262,8 @@ def test_an_estimate_writes_nothing(folder, capsys):
     lines = out.splitlines()
     assert lines[:4] == ["videos  3, 1 of them cannot be read", "frames  20 by their headers", "pairs   18",
                          "files   38"]
-    assert re.fullmatch(r"time    [0-9.]+ s on this machine \(cpu, 2 processes of 2 threads\), [0-9.e+]+ pairs/s", lines[4])
+    assert re.fullmatch(r"time    [0-9.]+ s on this machine \(cpu, 2 processes of 2 threads\), [0-9.e+]+ pairs/s",
+                        lines[4])
     kilobytes = re.fullmatch(r"disk    ([0-9.]+) KB", lines[5])[1]
     assert 38 * 4.096 <= float(kilobytes) <= 300  # a block for each file, or a little more
     assert re.fullmatch(r"Time and disk are estimates from \d+ pairs; nothing was written\.", lines[6])
