@@ -16,8 +16,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, Timeo
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
+from weakref import ReferenceType, ref
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -139,7 +141,7 @@ class Pool:
     def __init__(self, work: Work, advance: Callable[..., None], prepare: Callable[[], None], *, jobs: int,
                  timeout: float | None) -> None:
         self._advance, self._prepare, self._jobs = advance, prepare, jobs
-        self._reader, writer = _context().Pipe(duplex=False)
+        self._reader, writer = multiprocessing.Pipe(duplex=False)
         self._processes = Processes(work, jobs, timeout, writer=writer)
         self._running: dict[Future[Any], tuple[int, Job, float]] = {}
 
@@ -177,9 +179,31 @@ def _nothing() -> None:
     pass
 
 
-def _context() -> Any:
-    # A clean process forks the others: the threads of this one and what they hold are not copied.
-    return multiprocessing.get_context("forkserver")
+class _Context(ForkServerContext):
+    """A clean process forks the others: the threads of this one and what they hold are not copied.
+
+    The locks are kept. The pool lets its own go, and only then ends its processes: one that is just beginning would
+    miss them, and print where.
+    """
+
+    def __init__(self) -> None:
+        self._processes: list[ReferenceType[ForkServerProcess]] = []
+        self._locks: list[Any] = []
+
+    def Process(self, *args: Any, **options: Any) -> ForkServerProcess:  # type: ignore[override]
+        process = ForkServerProcess(*args, **options)
+        self._processes = [*(reference for reference in self._processes if reference() is not None), ref(process)]
+        return process
+
+    def RLock(self) -> Any:
+        self._locks.append(super().RLock())
+        return self._locks[-1]
+
+    def kill(self) -> None:
+        """Kill the processes."""
+        for process in [reference() for reference in self._processes]:
+            if process is not None and process.pid is not None:
+                process.kill()
 
 
 class Processes:
@@ -203,9 +227,9 @@ class Processes:
                  folder: str | None = None) -> None:
         self._timeout, self._writer = timeout, writer
         self._begun: set[Future[Any]] = set()
-        context = _context()
-        self._pool = ProcessPool(count, context=context, initializer=_begin,
-                                 initargs=(work, writer, folder or os.getcwd(), context.Value("i", 0)))
+        self._context = _Context()
+        self._pool = ProcessPool(count, context=self._context, initializer=_begin,
+                                 initargs=(work, writer, folder or os.getcwd(), self._context.Value("i", 0)))
 
     def begin(self, number: int, job: Job) -> Future[Any]:
         """Begin a job, or let it wait for a process; what `outcome` tells of the future is its end."""
@@ -249,6 +273,7 @@ class Processes:
         """End the processes, when they have done what was begun or at once."""
         if at_once:
             self._pool.stop()  # type: ignore[no-untyped-call]
+            self._context.kill()  # or the pool gives each some seconds, one after the other
         else:
             self._pool.close()  # type: ignore[no-untyped-call]
         self._pool.join()

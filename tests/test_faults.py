@@ -63,7 +63,9 @@ def pictures(self):
             os.kill(os.getpid(), signal.SIGSEGV)
         if number == 12 and "hang" in self.name:
             time.sleep(1000)
-        if number == 12 and "held" in self.name:
+        if number == 12 and "deaf" in self.name:  # as all are while they compute
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if number == 12 and ("held" in self.name or "deaf" in self.name):
             wait("decoding", os.path.basename(self.name))
         yield picture
 
@@ -443,3 +445,19 @@ def test_a_run_that_is_stopped_in_the_middle(small, capsys, command, place, stop
                               "all runs  0 videos done, 0 failed"]
     Path(f"hold-{place}").unlink()
     finished(made("flows") if command == "flow" else small, capsys, done=6, command=command)
+
+
+@pytest.mark.parametrize("other", ["1deaf", "1crash"])
+def test_an_interrupt_does_not_wait_for_processes_that_compute_or_just_begin(folder, pictures, other):
+    for name in ("0deaf", other):
+        write_clip(Path(f"v/{name}.avi"), pictures)
+    Path("hold-decoding").touch()
+    run = strange("extract", "--jobs", "2")
+    until(lambda: len(held()) + len(lines()) == 2, run)  # a process that takes the place of the one that died begins
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=5)
+    assert (run.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "idt: interrupted"
+    assert [line for line in err.splitlines() if not line.startswith("idt: ")] == []
+    assert os.listdir("out") == [NAME]
+    until(lambda: not _alive(run.pid))
