@@ -430,6 +430,8 @@ def test_it_fits_the_window_light_and_dark(chromium, report, width):
         assert chromium.run("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
         picture = cv2.imdecode(np.frombuffer(chromium.picture(), np.uint8), cv2.IMREAD_COLOR)
         assert picture.shape[1] == width
+        name = chromium.run("document.querySelector('#figures tbody th').offsetWidth")
+        assert name == (358 if width == 390 else pytest.approx(0.36 * 1072, abs=60))
         corners.append(int(picture[2, 2].mean()))
     assert corners[0] == 255
     assert corners[1] < 40
@@ -466,13 +468,15 @@ def test_of_many_differences_the_largest_and_of_many_clips_the_first(chromium, t
 def test_published_figures_stand_beside_and_what_is_not_known_is_left_open(chromium, tmp_path, monkeypatch):
     found = compared(tmp_path / "clips", PREDICTED)
     untimed = Row(found.rows[0].method, found.rows[0].scores, {"learn": 3.0}, {})
-    found = Comparison(found.dataset, found.splits, (untimed, *found.rows[1:]))
+    quick = Row(found.rows[1].method, found.rows[1].scores, {"classify": 0.01}, {"features": 2_500_000})
+    found = Comparison(found.dataset, found.splits, (untimed, quick, found.rows[2]))
     monkeypatch.setattr(idt.report, "published", lambda dataset: (Published("paper", 0.85, "Somebody, IJCV 2013"),))
     save_report(found, tmp_path / "report.html")
     chromium.open(tmp_path / "report.html")
     cells = texts(chromium, "#figures tbody td")
     assert cells[4:6] == ["–", "–"]
-    assert cells[10:12] == ["60.3 s", "2.5 MB"]
+    assert cells[10:12] == ["< 0.1 s", "2.5 MB"]
+    assert cells[16:18] == ["60.3 s", "2.5 MB"]
     assert cells[18:] == ["85.0", "–", "–", "–", "–", "–"]
     assert texts(chromium, "#figures tbody tr:last-child th") == ["paper publishedSomebody, IJCV 2013"]
     assert chromium.run("[...document.querySelectorAll('#bars rect')].map(bar => bar.classList.length)") == [1, 1, 1, 2]
