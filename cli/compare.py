@@ -95,7 +95,7 @@ def compare(
                                 read=read, progress=progress)
     files = save(found, folder, reference=against, features=next(iter(videos.values()), None))
     content = json.loads(files[0].read_text())
-    show(table(*columns(content)), "", "accuracies in %, 95 % intervals" + (
+    show(table(*columns(content, short=True)), "", "accuracies in %, 95 % intervals" + (
         f"; p: McNemar's test against {against}" if len(chosen) > 1 else ""))
     if content["published"]:
         show("", table(["published, in %", "accuracy", "source"], [

@@ -220,13 +220,15 @@ def table(header: list[str], rows: list[list[str]], *, words: Sequence[str] = ()
     from rich.text import Text
 
     terminal = sys.stdout.isatty()
-    table = Table(box=SIMPLE_HEAD if terminal else None, pad_edge=False)
+    console = Console(width=None if terminal else _WIDE)
+    wide = sum(3 + max(map(len, column)) for column in zip(header, *rows, strict=True)) > console.width
+    table = Table(box=SIMPLE_HEAD if terminal else None, pad_edge=False, collapse_padding=terminal)
     for n, name in enumerate(header):
         label = n == 0 or name in words  # which may be long; numbers are never broken
-        table.add_column(Text(name), justify="left" if label else "right", no_wrap=not label, overflow="fold")
+        told = Text(name if label or not wide else name.replace(" ", "\n"))
+        table.add_column(told, justify="left" if label else "right", no_wrap=not label, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    console = Console(width=None if terminal else _WIDE)
     with console.capture() as text:
         console.print(table)
     return "\n".join(line.rstrip() for line in text.get().splitlines() if line.strip())

@@ -102,13 +102,18 @@ def markdown(content: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def columns(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows of the table of methods, from what ``comparison.json`` holds."""
+def columns(content: dict[str, Any], *, short: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table of methods, from what ``comparison.json`` holds.
+
+    The short one, for terminals, is without mean class accuracy.
+    """
     tests = {frozenset((one["a"], one["b"])): one["p"] for one in content["mcnemar"]}
     shown = {"accuracy": "accuracy", "mean_of_splits": "mean of splits", "mean_class_accuracy": "mean class accuracy",
              "mean_average_precision": "mAP"}
     if content["division"].get("scheme") != "official":
         del shown["mean_of_splits"]
+    if short:
+        del shown["mean_class_accuracy"]
     rows = []
     for one in content["methods"]:
         figures = {name: f"{100 * one[name]:.1f}" for name in shown}

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from clips import write_clip
 import idt.pipeline
 from idt.batch import extract_videos
 from idt.cli import main
+from idt.cli.evaluate import table
 from idt.comparison import compare as compare_methods
 from idt.comparison import features_folder
 from idt.comparison_results import save
@@ -104,14 +106,13 @@ def test_from_videos_and_tables_to_figures(folder, capsys):
     assert out[:4] == ["set: 6 clips of 2 classes, 3 groups, no official splits (read as csv)",
                        "leave-one-group-out: 3 splits, training on 4 clips, testing on 2", "4 methods", ""]
     content = json.loads(Path("set-comparison/comparison.json").read_text())
-    assert out[4].split() == ["method", "accuracy", "interval", "mean", "class", "accuracy", "mAP", "p", "time,", "s",
-                              "disk,", "MB"]
+    assert out[4].split() == ["method", "accuracy", "interval", "mAP", "p", "time,", "s", "disk,", "MB"]
     for line, method in zip(out[5:9], content["methods"], strict=True):
         assert line.startswith(method["name"])
         low, high = method["interval"]
-        assert line[len("FV + net"):].split()[-7:-4] == [
+        assert line[len("FV + net"):].split()[-6:-3] == [
             f"{100 * method['accuracy']:.1f}", f"{100 * low:.1f}–{100 * high:.1f}",
-            f"{100 * method['mean_class_accuracy']:.1f}"]
+            f"{100 * method['mean_average_precision']:.1f}"]
     assert out[9:] == ["", "accuracies in %, 95 % intervals; p: McNemar's test against FV", "",
                        "results: set-comparison (comparison.json, comparison.md, methods.csv, scores.csv, report.html)"]
     place = features_folder("set-comparison/features", Params(scales=1))
@@ -167,11 +168,25 @@ def test_tables_alone_need_no_features(folder, capsys):
     Path("m.toml").write_text('[[method]]\nname = "net"\nscores = "net.csv"\n')
     out, err = compare(capsys, "set", "--methods", "m.toml", "--splits", "k-fold", "--folds", "2")
     assert out[2] == "1 method"
-    assert out[4] == "method  accuracy    interval  mean class accuracy   mAP  time, s  disk, MB"
+    assert out[4] == "method  accuracy    interval   mAP  time, s  disk, MB"
     assert out[5].split()[:2] == ["net", "83.3"]
     assert out[7] == "accuracies in %, 95 % intervals"
     assert err == ["split 1 of 2: fold 1", "split 2 of 2: fold 2"]
     assert sorted(os.listdir("set-comparison")) == FILES
+
+
+def test_a_narrow_terminal_breaks_the_names_of_columns_not_numbers(monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    rows = [["a rather long name", "100.0–100.0", "0.0123"]]
+    shown = {}
+    for width in ("80", "36"):
+        monkeypatch.setenv("COLUMNS", width)
+        text = re.sub(r"\x1b\[[0-9;]*m", "", table(["method", "95 % interval", "disk, MB"], rows))
+        shown[width] = [line.rstrip() for line in text.splitlines()]
+    assert shown["80"][0].split() == ["method", "95", "%", "interval", "disk,", "MB"]
+    assert [line.split() for line in shown["36"][:3]] == [["95"], ["%", "disk,"], ["method", "interval", "MB"]]
+    assert shown["36"][4].split()[-2:] == ["100.0–100.0", "0.0123"]
+    assert max(map(len, shown["36"])) <= 36
 
 
 def test_published_figures_are_shown_where_the_dataset_is_known(tmp_path, capsys, monkeypatch):
