@@ -151,6 +151,20 @@ def test_the_same_comparison_gives_the_same_files(found, folder, tmp_path):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
+def test_the_report_begins_with_the_reference_and_the_best_other(found, folder):
+    best = max((NAMES[0], NAMES[2]), key=found.accuracy)
+    assert f'"pair":[1,{NAMES.index(best)}]' in (folder / "report.html").read_text()
+
+
+def test_where_there_is_json_all_files_belong_to_it(found, tmp_path):
+    save(found, tmp_path)
+    (tmp_path / "methods.csv").unlink()
+    (tmp_path / "methods.csv").mkdir()
+    with pytest.raises(OutputError, match=r"methods\.csv cannot be written: it is a folder"):
+        save(found, tmp_path)
+    assert not (tmp_path / "comparison.json").exists()
+
+
 def test_what_cannot_be_saved(found, tmp_path):
     with pytest.raises(ParameterError, match=r"^'nett' is no method of the comparison; did you mean net\? The "):
         save(found, tmp_path, reference="nett")
