@@ -29,6 +29,9 @@ from idt.view import overlay
 
 Paths: TypeAlias = str | os.PathLike[str]
 
+# Read at once, so that what follows is of the same version, however long a run takes in which the package is renewed.
+_TEMPLATE = importlib.resources.files("idt").joinpath("report.html").read_text(encoding="utf-8")
+
 _LEVEL, _SAMPLES = 0.95, 2000  # of the intervals
 
 _SIDE = 360  # short side of a video, in pixels
@@ -74,8 +77,7 @@ def save_report(found: Comparison, path: Paths, *, features: Sequence[Features] 
         "DATA": _json(_data(found, pair)),
         "VIDEOS": _json({} if features is None or pair is None else _videos(found, pair, features)),
     }
-    template = importlib.resources.files("idt").joinpath("report.html").read_text(encoding="utf-8")
-    page = re.sub(f"@({'|'.join(parts)})@", lambda match: parts[match[1]], template)
+    page = re.sub(f"@({'|'.join(parts)})@", lambda match: parts[match[1]], _TEMPLATE)
     with replacing(path) as file:
         file.write(page.encode())
 

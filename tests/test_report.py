@@ -372,7 +372,7 @@ def test_the_choice_of_methods_changes_differences_and_clips(chromium, report):
         (told,) = texts(chromium, "#verdict")
         numbers = [f"{n} clip{'' if n == 1 else 's'}" for n in (test.only_a, test.only_b)]
         assert told == (f"{one} alone is right on {numbers[0]}, {other} alone on {numbers[1]} (McNemar’s exact test: "
-                        f"p = {test.p:.3f}).")
+                        f"p = {test.p:.3g}).")
         gains = dict(zip(found.dataset.classes, 100 * (found.class_accuracy(other) - found.class_accuracy(one)),
                          strict=True))
         expected = {name: f"{gain:+.1f}".replace("-", "\u2212") for name, gain in gains.items() if gain}
