@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -106,16 +108,15 @@ def test_dask(start, capsys, caplog):
 
     # A worker is lost with all its processes, as with its machine: the other does its jobs.
     names = [f"slow {n}" for n in range(6)]
-    killed = False
 
-    def kill(outcome):
-        nonlocal killed
-        if not killed:
-            killed = True
-            os.killpg(workers[0].pid, signal.SIGKILL)
+    def kill():
+        until(lambda: len(glob("slow *.tries")) >= 4)  # both work on their second one
+        os.killpg(workers[0].pid, signal.SIGKILL)
 
-    summary = run(jobs_of(*names), odd, ".", workers=Workers(backend="dask", scheduler=address), report=kill)
-    assert killed
+    killer = threading.Thread(target=kill)
+    killer.start()
+    summary = run(jobs_of(*names), odd, ".", workers=Workers(backend="dask", scheduler=address))
+    killer.join()
     assert summary.done == 6
     assert summary.failed == ()
     assert all(Path(f"{name}.npz").read_bytes() == b"half" for name in names)
@@ -155,29 +156,31 @@ def test_ray(start):
 
 
 RAY = """
-import json, os, signal
+import contextlib, json, os, signal, threading, time
+from glob import glob
 from pathlib import Path
 from outcomes import outcomes
 from test_runner import Workers, jobs_of, odd, run
 
 def worker():
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::_do"):
-            return int(entry.name)
+    for path in glob("/proc/[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if Path(path).read_bytes().startswith(b"ray::_do"):
+                return int(path.split("/")[2])
 
-killed = False
-
-def kill(outcome):
-    global killed
-    if not killed:
-        killed = True
-        os.kill(worker(), signal.SIGKILL)
+def kill():
+    while len(glob("slow *.tries")) < 4 or worker() is None:  # both work on their second one
+        time.sleep(0.02)
+    os.kill(worker(), signal.SIGKILL)
 
 if __name__ == "__main__":
     found = outcomes(run, jobs_of(*{names}), odd, ".",
                      workers=Workers(backend="ray", scheduler="{address}", timeout=2, retries=2))
     print(json.dumps({{o.job.source: o.reason for o in found}}))
-    summary = run(jobs_of(*{slow}), odd, ".", workers=Workers(backend="ray", scheduler="{address}"), report=kill)
+    killer = threading.Thread(target=kill)
+    killer.start()
+    summary = run(jobs_of(*{slow}), odd, ".", workers=Workers(backend="ray", scheduler="{address}"))
+    killer.join()
     print(json.dumps({{"done": summary.done, "failed": [o.reason for o in summary.failed]}}))
 """
 
