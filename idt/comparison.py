@@ -94,9 +94,7 @@ class Row:
     @property
     def time(self) -> float | None:
         """Seconds in all; None where it is not known what all steps took."""
-        # Features that were extracted when nobody took the time cannot be told from such as take none.
-        known = bool(self.seconds) and ("extract" in self.seconds or "learn" not in self.seconds)
-        return sum(self.seconds.values()) if known else None
+        return sum(self.seconds.values()) if "extract" in self.seconds else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -376,6 +374,8 @@ class _Run:
         self._folds = {split: self._divided(split) for split in splits} if self._weighted else {}
 
     def _table(self, method: ExternalMethod, splits: Sequence[Split]) -> Table:
+        self.costs.add(math.nan, "extract", method.name)  # what the network took, nobody has told
+        self.costs.charge(method.name, "extract", method.name)
         if method.scores is not None:
             table = read_scores(method.scores, self._dataset)
             table.require(self._dataset, (n for split in splits for n in split.test), "tested")

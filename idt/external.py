@@ -20,6 +20,7 @@ from idt.work import VIDEO_SUFFIXES, path_below
 Array: TypeAlias = NDArray[Any]
 Paths: TypeAlias = str | os.PathLike[str]
 
+_NO_FEATURES = frozenset({"", "channel", "class", "group", "label", "method", "predicted", "split", "target"})
 _PLACE = ("path", "start", "end")  # columns that tell which clip a row is of
 _PREFIX = "score_"  # of the classes in the tables of this package
 _TOLERANCE = 1e-6  # s, of the ends of a segment
@@ -127,6 +128,10 @@ def _from_csv(path: Path, what: str) -> _Raw:
             header = [name.strip() for name in next(reader, [])]
             if "path" not in header:
                 raise FormatError(f"{path}: the first line names no column path, which tells the clip of a row.")
+            if strays := [name for name in header if what != "scores" and (
+                    name.casefold() in _NO_FEATURES or name.startswith("Unnamed:"))]:
+                raise FormatError(f"{path}: the column {strays[0]!r} does not look like a feature: take it out (pandas "
+                                  "writes no numbers of rows with index=False).")
             if len(set(header)) < len(header):
                 raise FormatError(f"{path}: the first line names a column twice: {_twice(header)}.")
             prefixed = what == "scores" and any(name.startswith(_PREFIX) for name in header)

@@ -72,9 +72,10 @@ def save_report(found: Comparison, path: Paths, *, features: Sequence[Features] 
         raise ParameterError(f"There are features of {len(features)} videos for the {len(found.dataset.items)} clips "
                              f"of {found.dataset.name}: give those of every clip, in order.")
     pair = _pair(found, rows)
+    steady = all((video.meta.get("params") or {}).get("camera", True) for video in features or ())
     parts = {
         "TITLE": html.escape(f"Methods compared on {found.dataset.name}".encode(errors="backslashreplace").decode()),
-        "DATA": _json(_data(found, pair)),
+        "DATA": _json(_data(found, pair, steady)),
         "VIDEOS": _json({} if features is None or pair is None else _videos(found, pair, features)),
     }
     page = re.sub(f"@({'|'.join(parts)})@", lambda match: parts[match[1]], _TEMPLATE)
@@ -101,8 +102,8 @@ def _json(content: Any) -> str:
     return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _data(found: Comparison, pair: tuple[int, int] | None) -> dict[str, Any]:
-    """Return all that the page shows but the videos."""
+def _data(found: Comparison, pair: tuple[int, int] | None, steady: bool) -> dict[str, Any]:
+    """Return all that the page shows but the videos, in which the motion of the camera may be removed (`steady`)."""
     dataset, names = found.dataset, found.names
     scheme = found.splits[0].division.get("scheme", "given")
     tests, units = _tests(found), units_of(dataset)
@@ -129,6 +130,7 @@ def _data(found: Comparison, pair: tuple[int, int] | None) -> dict[str, Any]:
         "mcnemar": [{"rows": [a, b], "only": [test.only_a, test.only_b], "p": test.p}
                     for a in range(len(names)) for b in range(a + 1, len(names))
                     for test in [found.mcnemar(names[a], names[b])]],
+        "steady": steady,
         "facts": [["Dataset", str(dataset)], ["Splits", f"{scheme}: {_sizes(found)}"],
                   ["Intervals", f"{_SAMPLES} draws, seed 0"], ["Made by", f"densetraj {__version__}"]],
     }

@@ -119,6 +119,15 @@ def test_what_is_wrong_with_scores(dataset, tmp_path, text, message):
     assert str(error.value).startswith(f"{tmp_path}/t.csv")
 
 
+@pytest.mark.parametrize(("header", "name"), [
+    (",path,f0", "''"), ("path,label,f0", "'label'"),
+    ("path,f0,Unnamed: 0", "'Unnamed: 0'"), ("path,Target,f0", "'Target'")])
+def test_what_is_no_feature_is_not_learnt_from(dataset, tmp_path, header, name):
+    """A label that is a number, or the number of the row, tells the class."""
+    with pytest.raises(FormatError, match=rf"t\.csv: the column {name} does not look like a feature: take it out \("):
+        read_vectors(written(tmp_path, f"{header}\n1,walk/a,2\n"), dataset)
+
+
 @pytest.mark.parametrize(("arrays", "message"), [
     ({"path": ["walk/a"]}, r"there is no array scores; a table of scores has path, classes and scores\.$"),
     ({"path": ["walk/a"], "scores": np.ones((1, 2))}, r"there is no array classes; a table of scores has"),

@@ -468,7 +468,7 @@ def test_of_many_differences_the_largest_and_of_many_clips_the_first(chromium, t
 def test_published_figures_stand_beside_and_what_is_not_known_is_left_open(chromium, tmp_path, monkeypatch):
     found = compared(tmp_path / "clips", PREDICTED)
     untimed = Row(found.rows[0].method, found.rows[0].scores, {"learn": 3.0}, {})
-    quick = Row(found.rows[1].method, found.rows[1].scores, {"classify": 0.01}, {"features": 2_500_000})
+    quick = Row(found.rows[1].method, found.rows[1].scores, {"extract": 0.0, "classify": 0.01}, {"features": 2_500_000})
     found = Comparison(found.dataset, found.splits, (untimed, quick, found.rows[2]))
     monkeypatch.setattr(idt.report, "published", lambda dataset: (Published("paper", 0.85, "Somebody, IJCV 2013"),))
     save_report(found, tmp_path / "report.html")
