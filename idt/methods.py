@@ -280,6 +280,8 @@ def _check_keys(name: str, given: Iterable[str], allowed: Sequence[str]) -> None
 def _check_name(name: str) -> None:
     if not isinstance(name, str) or not name.strip():
         raise ParameterError(f"name is {name!r}: a method needs a name.")
+    if name != name.strip() or not name.isprintable():
+        raise ParameterError(f"name is {name!r}: it must be one line without blanks around it.")
 
 
 def _check_machine(method: ExternalMethod | Fusion) -> None:

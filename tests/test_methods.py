@@ -29,6 +29,8 @@ def test_a_line_describes_each():
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: FeatureMethod(name=" "), r"^name is ' ': a method needs a name\.$"),
+    (lambda: FeatureMethod(name="a "), r"^name is 'a ': it must be one line without blanks around it\.$"),
+    (lambda: FeatureMethod(name="a\nb"), r"^name is 'a\\nb': it must be one line"),
     (lambda: FeatureMethod(name="a", extraction=Params(descriptors=("hog",)), encoding=EncodingParams(
         channels=("hog", "hof"))), r"^a: descriptors is hog, but channels has hof: extract it, too, or leave it out"),
     (lambda: ExternalMethod(name="a"), r"^a: give the table of either its scores or its features\.$"),
