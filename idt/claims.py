@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from idt.output import is_locked
+
 _FOLDER = ".idt-claims"
 _BEAT = 20.0  # s
 _DEAD = 120.0  # s without a beat
@@ -104,7 +106,7 @@ class Claims:
         """Tell whether another run goes on, as far as can be known."""
         try:
             with open(run, "rb") as file:
-                if _locked(file.fileno()):
+                if is_locked(file.fileno()):
                     return True
                 if file.read() == _machine():
                     return False
@@ -136,14 +138,3 @@ def _machine() -> bytes:
         return Path("/proc/sys/kernel/random/boot_id").read_bytes()
     except OSError:
         return os.uname().nodename.encode()
-
-
-def _locked(handle: int) -> bool:
-    """Tell whether another process holds a lock on a file."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    return False

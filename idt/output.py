@@ -152,6 +152,17 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
                 os.close(handle)
 
 
+def is_locked(handle: int) -> bool:
+    """Tell whether another process, or this one by another handle, holds an open file locked."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    return False
+
+
 def _with_parent(path: str | os.PathLike[str]) -> Path:
     """Return where `path` really lies (links resolved), with the folder above it made."""
     target = Path(os.path.realpath(path))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias
 
 from idt import __version__
 from idt.errors import FormatError
+from idt.output import is_locked
 
 if TYPE_CHECKING:
     from idt.runner import Outcome, Workers
@@ -230,7 +231,7 @@ def _read(path: Path) -> tuple[Run, dict[str, dict[str, Any]]]:
                     ended = line
                 else:
                     videos[line["output"]] = line
-            running = _held(file.fileno())
+            running = is_locked(file.fileno())
     except NotADirectoryError as error:
         raise FormatError(f"{path.parent} is not a folder: give the folder of the results of a run.") from error
     except FileNotFoundError as error:
@@ -244,14 +245,3 @@ def _read(path: Path) -> tuple[Run, dict[str, dict[str, Any]]]:
         raise FormatError(f"{path} is not the report of a run (it is empty).")
     states = [line["status"] for line in videos.values() if line["time"] >= begun["time"]]
     return Run(begun, ended, running, states.count("done"), states.count("failed")), videos
-
-
-def _held(handle: int) -> bool:
-    """Tell whether a process that writes the report holds it."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    return False
