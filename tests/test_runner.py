@@ -255,7 +255,7 @@ def test_a_full_disk_ends_the_run(workers):
         run(jobs_of(*names), odd, ".", workers=workers, report=seen.append)
     assert [o.reason for o in seen if o.state == "failed"] == ["full.npz cannot be written: No space left on device."]
     assert not Path("b8.npz").exists()
-    assert run(jobs_of("a", "full"), odd, ".", workers=workers).failed  # nothing else is left: an ordinary failure
+    assert run(jobs_of("full"), odd, ".", workers=workers).failed  # nothing else is left: an ordinary failure
 
 
 def test_warnings_of_the_processes_are_logged(caplog):
