@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from idt.classifier import check_classes
-from idt.cli.evaluate import NO_DIVISION, Division, show, shown, sizes, split_up, table
+from idt.cli.evaluate import NO_DIVISION, Division, show, shown, split_up, table
 from idt.cli.options import (
     Common,
     DatasetPath,
@@ -29,6 +29,7 @@ from idt.features import Features
 from idt.methods import Method, preset_names, read_methods, require_name
 from idt.methods import preset as shipped
 from idt.params import Params
+from idt.results import sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,8 @@ def compare(
     against = reference or chosen[0].name
     require_name(against, [method.name for method in chosen])
     check_comparison_folder(folder)
-    show(str(dataset), f"{scheme}: {sizes(splits)}", counted(len(chosen), "method"), "")
+    show(str(dataset), f"{scheme}: {counted(len(splits), 'split')}, {sizes(splits)}", counted(len(chosen), "method"),
+         "")
     cores = threads or usable_cores()
     videos: dict[Params, list[Features]] = {}
 

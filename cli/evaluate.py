@@ -36,7 +36,7 @@ from idt.errors import ParameterError
 from idt.evaluation import COMBINED, STEPS, Evaluation
 from idt.evaluation import evaluate as evaluate_splits
 from idt.params import Params
-from idt.results import check_folder, figures, save
+from idt.results import check_folder, figures, save, sizes
 from idt.vectors import EncodingParams
 
 _MOST = "most often mistaken for"
@@ -94,7 +94,8 @@ def evaluate(
     check_classes(dataset)
     scheme, splits = split_up(dataset, division)
     check_folder(folder)
-    show(str(dataset), f"{scheme}: {sizes(splits)}", "")  # before hours of extraction, should it be read wrongly
+    # Before hours of extraction, should it be read wrongly.
+    show(str(dataset), f"{scheme}: {counted(len(splits), 'split')}, {sizes(splits)}", "")
     cores = threads or usable_cores()
     began = time.perf_counter()
     videos = read_features(dataset, features, settings.channels, common, threads=cores)
@@ -175,16 +176,6 @@ def split_up(dataset: Dataset, division: Division) -> tuple[str, list[Split]]:
                 counted(len(split.shared_groups), "group has clips", "groups have clips"),
                 ", ".join(split.shared_groups[:_SHOWN]), more)
     return scheme, splits
-
-
-def sizes(splits: Sequence[Split]) -> str:
-    """Return the number of splits and of clips on their sides."""
-    def clips(sizes: list[int]) -> str:
-        low, high = min(sizes), max(sizes)
-        return str(low) if low == high else f"{low} to {high}"
-
-    return (f"{counted(len(splits), 'split')}, training on {clips([len(split.train) for split in splits])} clips, "
-            f"testing on {clips([len(split.test) for split in splits])}")
 
 
 def _channels(found: Evaluation, *, official: bool) -> tuple[list[str], list[list[str]]]:

@@ -39,6 +39,9 @@ Read: TypeAlias = Callable[[Path, Params], Sequence[Features]]
 STEPS = ("extract", "learn", "encode", "classify")
 """What is done for a method."""
 
+LEVEL, SAMPLES = 0.95, 2000
+"""Of the intervals, unless others are asked for."""
+
 _FOLDS = 5  # of the training side, by which weights are found
 _TENTHS = 10  # weights are multiples of 1 / 10
 _CHANNELS = EncodingParams().channels
@@ -156,7 +159,8 @@ class Comparison:
         """Return `Scored.average_precision` of a method."""
         return self.scored(name).average_precision()
 
-    def interval(self, name: str, *, level: float = 0.95, samples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    def interval(self, name: str, *, level: float = LEVEL, samples: int = SAMPLES, seed: int = 0
+                 ) -> tuple[float, float]:
         """Return the interval of the accuracy of a method by a percentile bootstrap over groups.
 
         The groups of the tests (the videos, of clips without a group) are drawn with replacement, as many as there are,

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from idt import __version__
-from idt.comparison import STEPS, Comparison, Row
+from idt.comparison import LEVEL, STEPS, Comparison, Row
 from idt.features import Features
 from idt.methods import ExternalMethod, FeatureMethod, has_vectors
 from idt.output import prepared, replacing, writing
@@ -28,7 +28,6 @@ FORMAT = 1
 """Version of the files."""
 
 _FILES = ("comparison.json", "comparison.md", "methods.csv", "scores.csv", "report.html")
-_LEVEL = 0.95
 _WORDS = ("method", "source")  # columns that are aligned to the left
 
 
@@ -137,7 +136,7 @@ def _content(found: Comparison, reference: str) -> dict[str, Any]:
         "division": found.splits[0].division,
         "splits": [told_of_split(split) for split in found.splits],
         "tests": len(found.labels),
-        "level": _LEVEL, "units": "groups" if any(item.group for item in found.dataset.items) else "videos",
+        "level": LEVEL, "units": "groups" if any(item.group for item in found.dataset.items) else "videos",
         "reference": reference,
         "methods": [_method(found, row) for row in found.rows],
         "mcnemar": [{"a": a, "b": b, **dataclasses.asdict(test)} for (a, b), test in tests.items()],
@@ -159,7 +158,7 @@ def _method(found: Comparison, row: Row) -> dict[str, Any]:
         made |= {"cost": method.cost, "balanced": method.balanced}
     return {
         "name": name, "kind": kind, "described": method.described, **made, **figures(found.scored(name)),
-        "interval": list(found.interval(name, level=_LEVEL)),
+        "interval": list(found.interval(name)),
         "splits": found.split_accuracy(name).tolist(),
         "classes": [None if np.isnan(share) else share for share in found.class_accuracy(name).tolist()],
         "confusion": found.confusion(name).tolist(),

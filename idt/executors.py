@@ -163,7 +163,7 @@ class Pool:
 
     def submit(self, number: int, job: Job) -> None:
         self._prepare()
-        self._prepare = _nothing
+        self._prepare = nothing
         self._running[self._processes.begin(number, job)] = (number, job, time.perf_counter())
 
     def finished(self, pause: float) -> list[Ended]:
@@ -175,8 +175,8 @@ class Pool:
         return [self._processes.outcome(future, *self._running.pop(future)) for future in ended]
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """Do nothing: where nothing is to be prepared."""
 
 
 class _Context(ForkServerContext):

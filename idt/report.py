@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from idt import __version__
-from idt.comparison import Comparison
+from idt.comparison import LEVEL, SAMPLES, Comparison
 from idt.datasets import units_of
 from idt.errors import ParameterError, VideoError
 from idt.features import Features
 from idt.output import replacing
 from idt.published import published
-from idt.results import figures
+from idt.results import figures, place_of, sizes
 from idt.view import overlay
 
 Paths: TypeAlias = str | os.PathLike[str]
@@ -32,7 +32,6 @@ Paths: TypeAlias = str | os.PathLike[str]
 # Read at once, so that what follows is of the same version, however long a run takes in which the package is renewed.
 _TEMPLATE = importlib.resources.files("idt").joinpath("report.html").read_text(encoding="utf-8")
 
-_LEVEL, _SAMPLES = 0.95, 2000  # of the intervals
 
 _SIDE = 360  # short side of a video, in pixels
 _FRAMES = 100  # of a video at most
@@ -122,17 +121,17 @@ def _data(found: Comparison, pair: tuple[int, int] | None, steady: bool) -> dict
         "best": int(np.argmax([found.accuracy(name) for name in names])),
         "tests": {"clip": tests.tolist(), "split": split.tolist(), "label": found.labels.tolist()},
         "splits": [split.name for split in found.splits],
-        "clips": {n: _clip(found, n) for n in np.unique(tests).tolist()},
-        "interval": {"level": _LEVEL, "told": (
-            f"Share of the test clips that get their label. The whiskers are {_LEVEL:.0%} intervals, by a percentile "
+        "clips": {n: place_of(dataset, n) for n in np.unique(tests).tolist()},
+        "interval": {"level": LEVEL, "told": (
+            f"Share of the test clips that get their label. The whiskers are {LEVEL:.0%} intervals, by a percentile "
             f"bootstrap over the {drawn} {kind}: they tell of other test clips of the kind, not of other training "
             "clips.").replace("%", " %")},
         "mcnemar": [{"rows": [a, b], "only": [test.only_a, test.only_b], "p": test.p}
                     for a in range(len(names)) for b in range(a + 1, len(names))
                     for test in [found.mcnemar(names[a], names[b])]],
         "steady": steady,
-        "facts": [["Dataset", str(dataset)], ["Splits", f"{scheme}: {_sizes(found)}"],
-                  ["Intervals", f"{_SAMPLES} draws, seed 0"], ["Made by", f"densetraj {__version__}"]],
+        "facts": [["Dataset", str(dataset)], ["Splits", f"{scheme}: {sizes(found.splits)}"],
+                  ["Intervals", f"{SAMPLES} draws, seed 0"], ["Made by", f"densetraj {__version__}"]],
     }
 
 
@@ -142,7 +141,7 @@ def _row(found: Comparison, name: str) -> dict[str, Any]:
         "name": name,
         "described": row.method.described,
         **figures(found.scored(name)),
-        "interval": found.interval(name, level=_LEVEL, samples=_SAMPLES),
+        "interval": found.interval(name),
         "class_accuracy": [None if np.isnan(value) else value for value in classes.tolist()],
         "predicted": found.predicted(name).tolist(),
         "seconds": row.seconds,
@@ -154,20 +153,6 @@ def _row(found: Comparison, name: str) -> dict[str, Any]:
 def _tests(found: Comparison) -> NDArray[np.intp]:
     """Return the clip of each test, split after split."""
     return np.concatenate([np.array(split.test, np.intp) for split in found.splits])
-
-
-def _clip(found: Comparison, n: int) -> dict[str, Any]:
-    item = found.dataset.items[n]
-    return {"path": os.path.relpath(item.path, found.dataset.root), "start": item.start_s, "end": item.end_s}
-
-
-def _sizes(found: Comparison) -> str:
-    """Return how many clips the splits train and test on."""
-    def several(sizes: list[int]) -> str:
-        return f"{min(sizes)}" if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"
-
-    return (f"training on {several([len(split.train) for split in found.splits])} clips, testing on "
-            f"{several([len(split.test) for split in found.splits])}")
 
 
 def _videos(found: Comparison, pair: tuple[int, int], features: Sequence[Features]) -> dict[int, str]:

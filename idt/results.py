@@ -113,7 +113,7 @@ def _report(found: Evaluation) -> dict[str, Any]:
         "splits": [{**told_of_split(result.split),
                     "accuracy": {channel: values[n] for channel, values in accuracies.items()}}
                    for n, result in enumerate(found.results)],
-        "empty": [_clip(found.dataset, n) for n in found.empty],
+        "empty": [place_of(found.dataset, n) for n in found.empty],
         "seconds": found.seconds,
     }
 
@@ -130,7 +130,18 @@ def told_of_split(split: Split) -> dict[str, Any]:
             "shared_groups": list(split.shared_groups)}
 
 
-def _clip(dataset: Dataset, n: int) -> dict[str, Any]:
+def sizes(splits: Sequence[Split]) -> str:
+    """Return in words how many clips the splits train and test on."""
+    def clips(numbers: list[int]) -> str:
+        low, high = min(numbers), max(numbers)
+        return str(low) if low == high else f"{low} to {high}"
+
+    return (f"training on {clips([len(split.train) for split in splits])} clips, testing on "
+            f"{clips([len(split.test) for split in splits])}")
+
+
+def place_of(dataset: Dataset, n: int) -> dict[str, Any]:
+    """Return the path of a clip below the dataset and its start and end in the video, s."""
     item = dataset.items[n]
     return {"path": os.path.relpath(item.path, dataset.root), "start": item.start_s, "end": item.end_s}
 
@@ -147,7 +158,7 @@ def score_rows(head: str, tables: Mapping[str, Scored]) -> Iterator[list[Any]]:
     for name, found in tables.items():
         for split, table in zip(found.splits, found.scores, strict=True):
             for n, scores in zip(split.test, table, strict=True):
-                yield [name, split.name, *_clip(dataset, n).values(), dataset.items[n].label,
+                yield [name, split.name, *place_of(dataset, n).values(), dataset.items[n].label,
                        classes[int(scores.argmax())], *scores.tolist()]
 
 

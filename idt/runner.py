@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from idt.claims import Claims
 from idt.errors import IdtError, OutputError, ParameterError
-from idt.executors import PAUSE, Ended, Executor, Here, Pool, Work
+from idt.executors import PAUSE, Ended, Executor, Here, Pool, Work, nothing
 from idt.output import remove_leftovers, writing
 from idt.reports import ReportWriter
 from idt.work import Job, size_of
@@ -309,7 +309,7 @@ def run(jobs: Sequence[Job], work: Work, output: Paths, *, done: Callable[[Job],
     with _swept(folders), record or contextlib.nullcontext(), Claims(output) as claims:
         this = _Run(jobs, output, done, workers, claims, folders, progress, [
             call for call in (record.add if record else None, report) if call is not None])
-        with _executor(workers, work, this.advance, prepare or _nothing) as place:
+        with _executor(workers, work, this.advance, prepare or nothing) as place:
             this.go(place)
     return this.tally.summary()
 
@@ -453,10 +453,6 @@ def _swept(folders: Collection[Path]) -> Iterator[None]:
     finally:
         for folder in folders:
             remove_leftovers(folder)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _bytes(output: Path) -> int:
