@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from idt.classifier import check_classes, check_number, labels_of
 from idt.dataset_features import features_of
-from idt.datasets import Dataset, Split, units_of
+from idt.datasets import Dataset, Split, drawn_units, units_of
 from idt.datasets import splits as make_splits
 from idt.encoding.fusion import fuse
 from idt.encoding.svm import gram
@@ -126,6 +126,12 @@ class Comparison:
         """The class of each test as its index in the dataset's classes, shape (tests,), split after split."""
         return self.scored(self.names[0]).labels
 
+    @property
+    def drawn(self) -> tuple[int, str]:
+        """How many units the bootstrap of `interval` draws, and what they are, such as (9, "groups")."""
+        units, kind = drawn_units(self.dataset)
+        return len({units[n] for split in self.splits for n in split.test}), kind
+
     def row(self, name: str) -> Row:
         """Return the row of a method; an unknown name raises `ParameterError` that tells the nearest one."""
         require_name(name, self.names)
@@ -163,9 +169,10 @@ class Comparison:
                  ) -> tuple[float, float]:
         """Return the interval of the accuracy of a method by a percentile bootstrap over groups.
 
-        The groups of the tests (the videos, of clips without a group) are drawn with replacement, as many as there are,
-        each with all of its tests: clips of one group are too alike to count as independent. What was learnt stays as
-        it is, so that the interval tells of other test clips, not of other training clips.
+        The groups of the tests (the videos, of clips without a group; see `idt.datasets.drawn_units`) are drawn with
+        replacement, as many as there are, each with all of its tests: clips of one group are too alike to count as
+        independent. What was learnt stays as it is, so that the interval tells of other test clips, not of other
+        training clips.
 
         Parameters
         ----------
@@ -186,7 +193,7 @@ class Comparison:
             raise ParameterError(f"level is {level}: it must be above 0 and below 1.")
         if samples < 1:
             raise ParameterError(f"samples is {samples}: it must be at least 1.")
-        right, every = self._right(name), np.array(units_of(self.dataset))
+        right, every = self._right(name), np.array(drawn_units(self.dataset)[0])
         _, unit = np.unique(np.concatenate([every[list(split.test)] for split in self.splits]), return_inverse=True)
         tests, rights = np.bincount(unit), np.bincount(unit, right)
         rng = np.random.default_rng(seed)

@@ -250,6 +250,21 @@ def units_of(dataset: Dataset) -> list[str]:
     return [item.group if item.group is not None else os.path.abspath(item.path) for item in dataset.items]
 
 
+def drawn_units(dataset: Dataset) -> tuple[list[str], str]:
+    """Return for each clip what a bootstrap draws it with, and what that is in words.
+
+    This is the group, or else the video, of each clip, see `units_of`. But the groups of UCF101 and UCF50, which the
+    names of their clips tell (``v_Basketball_g01_c02``), are numbered anew in each class: g01 of one class and g01 of
+    another have nothing in common, so that they are drawn class by class.
+    """
+    named = [_UCF_CLIP.fullmatch(_stem(Path(item.path))) for item in dataset.items]
+    numbered = [match is not None and match[1] == item.group for match, item in zip(named, dataset.items, strict=True)]
+    units = [f"{item.label}/{unit}" if by_class else unit
+             for item, unit, by_class in zip(dataset.items, units_of(dataset), numbered, strict=True)]
+    grouped = [by_class for item, by_class in zip(dataset.items, numbered, strict=True) if item.group is not None]
+    return units, "videos" if not grouped else "groups within classes" if all(grouped) else "groups"
+
+
 def default_scheme(dataset: Dataset) -> Scheme:
     """Return "official" if there are such splits, else "leave-one-group-out" if clips have groups, else "k-fold"."""
     if dataset.official:

@@ -81,7 +81,26 @@ def test_the_interval_is_that_of_drawn_groups(found):
 def test_clips_without_a_group_are_drawn_by_themselves():
     dataset = Dataset(tuple(Item(f"{n}.avi", "ab"[n % 2]) for n in range(400)), ("a", "b"), "d", "csv", ".")
     found = compared(dataset, splits(dataset, "k-fold"), half=np.zeros(400, int))
+    assert found.drawn == (400, "videos")
     assert found.interval("half") == pytest.approx((0.5 - 1.96 * 0.025, 0.5 + 1.96 * 0.025), abs=0.005)
+
+
+def test_groups_that_each_class_numbers_anew_are_drawn_class_by_class():
+    def drawn(name):
+        items = tuple(Item(name(label, group, clip), label, f"g{group:02}")
+                      for label in "abcdefgh" for group in range(1, 6) for clip in range(5))
+        dataset = Dataset(items, tuple("abcdefgh"), "d", "csv", ".")
+        wrong = [item.label in "ab" and item.group > "g03" for item in items]
+        labels = np.array(["abcdefgh".index(item.label) for item in items])
+        return compared(dataset, [Split("1", (), tuple(range(len(items))))], some=np.where(wrong, 7, labels))
+
+    found, alike = drawn("v_{0}_g{1:02}_c{2:02}.avi".format), drawn("{0}-{1}-{2}.avi".format)
+    assert found.drawn == (40, "groups within classes")
+    assert alike.drawn == (5, "groups")
+    # 4 of 40 units are wrong as a whole: the binomial quantiles.
+    low, high = (1 - scipy.stats.binom(40, 0.1).ppf(q) / 40 for q in (0.975, 0.025))
+    assert found.interval("some", samples=5000) == pytest.approx((low, high), abs=0.0251)
+    assert alike.interval("some", samples=5000) == pytest.approx((0.8, 1.0))  # at most 4 of 5 with 1 in 4 wrong
 
 
 def test_mcnemar_is_the_exact_binomial_test(found):

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from idt.datasets import Dataset, Item, default_scheme, read_dataset, splits, training_side
+from idt.datasets import Dataset, Item, default_scheme, drawn_units, read_dataset, splits, training_side
 from idt.errors import FormatError, ParameterError, VideoError
 
 
@@ -80,8 +80,21 @@ def test_a_dataset_has_the_name_of_its_folder_or_of_its_list(tmp_path, monkeypat
 def test_groups_are_those_of_ucf_names_when_all_have_one(tmp_path):
     tree(tmp_path, "Walk/v_Walk_g01_c01.avi", "Walk/v_Walk_g12_c03.avi", "Run/v_Run_g01_c01.avi")
     assert [item.group for item in read_dataset(tmp_path).items] == ["g01", "g01", "g12"]
+    assert drawn_units(read_dataset(tmp_path)) == (["Run/g01", "Walk/g01", "Walk/g12"], "groups within classes")
     tree(tmp_path, "Run/other.avi")
     assert {item.group for item in read_dataset(tmp_path).items} == {None}
+
+
+def test_a_bootstrap_draws_groups_or_videos():
+    actors = Dataset(tuple(Item(f"/x/{name}_{label}.avi", label, name) for label in "ab" for name in ("ann", "bo")),
+                     ("a", "b"), "d", "csv", "/x")
+    assert drawn_units(actors) == (["ann", "bo", "ann", "bo"], "groups")
+    plain = Dataset((Item("/x/1.avi", "a"), Item("/x/2.avi", "b", start_s=0.0), Item("/x/2.avi", "a", start_s=2.0)),
+                    ("a", "b"), "d", "csv", "/x")
+    assert drawn_units(plain) == (["/x/1.avi", "/x/2.avi", "/x/2.avi"], "videos")
+    mixed = Dataset((Item("/x/v_A_g01_c01.avi", "A", "g01"), Item("/x/ann.avi", "B", "ann")), ("A", "B"), "d", "csv",
+                    "/x")
+    assert drawn_units(mixed) == (["A/g01", "ann"], "groups")
 
 
 @pytest.mark.parametrize(("paths", "message"), [
