@@ -16,7 +16,7 @@ from random_features import random_features
 import idt.evaluation
 from idt.comparison import Comparison, Row, compare, extractions, features_folder
 from idt.datasets import Dataset, Item, Split, splits
-from idt.encoding import LinearSVM
+from idt.encoding import LinearSVM, fuse
 from idt.errors import FormatError, ParameterError
 from idt.evaluation import evaluate
 from idt.methods import ExternalMethod, FeatureMethod, Fusion
@@ -220,8 +220,7 @@ def test_known_scores_give_known_figures_and_fusions(made, tmp_path):
         clips = list(split.test)
         np.testing.assert_array_equal(rows[0], first[clips])
         np.testing.assert_allclose(rows[2], (first[clips] + second[clips]) / 2)
-        np.testing.assert_allclose(rows[3], (scipy.stats.rankdata(first[clips], axis=1)
-                                             + scipy.stats.rankdata(second[clips], axis=1)) / 2 - 1)
+        np.testing.assert_array_equal(rows[3], fuse([first[clips], second[clips]], method="rank"))
         np.testing.assert_allclose(rows[4], (rows[2] + rows[0] + rows[1]) / 3)
     assert [row.seconds.keys() for row in found.rows] == [set(), set(), {"classify"}, {"classify"}, {"classify"}]
     assert [row.bytes for row in found.rows] == [{}] * 5

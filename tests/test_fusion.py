@@ -27,17 +27,44 @@ def test_weighted():
     np.testing.assert_allclose(fuse([A, B], method="weighted", weights=[7, 7]), fuse([A, B]))
 
 
+def counts(fused, tables):
+    """What rank fusion gives without the part that tells equal classes apart."""
+    return np.round(2 * len(tables) * fused) / (2 * len(tables))
+
+
 def test_rank_counts_the_classes_that_are_beaten():
-    np.testing.assert_array_equal(fuse([A], method="rank"), [[0, 1, 2], [1.5, 1.5, 0]])
-    np.testing.assert_array_equal(fuse([A, B], method="rank"), [[1, 1, 1], [1.25, 1.25, 0.5]])
+    np.testing.assert_array_equal(counts(fuse([A], method="rank"), [A]), [[0, 1, 2], [1.5, 1.5, 0]])
+    np.testing.assert_array_equal(counts(fuse([A, B], method="rank"), [A, B]), [[1, 1, 1], [1.25, 1.25, 0.5]])
 
 
 def test_rank_does_not_depend_on_the_unit():
     rng = np.random.default_rng(0)
     tables = rng.normal(size=(3, 20, 5))
-    scaled = [tables[0], np.exp(3 * tables[1]), 100 * tables[2] - 5]
-    np.testing.assert_array_equal(fuse(tables, method="rank"), fuse(scaled, method="rank"))
+    np.testing.assert_allclose(fuse(tables, method="rank"),
+                               fuse([0.1 * tables[0], 7 * tables[1] + 3, 100 * tables[2] - 5], method="rank"))
+    bent = [tables[0], np.exp(3 * tables[1]), 100 * tables[2] - 5]
+    np.testing.assert_array_equal(*(counts(fuse(each, method="rank"), tables) for each in (tables, bent)))
     np.testing.assert_allclose(fuse(tables, method="rank").sum(axis=1), 0 + 1 + 2 + 3 + 4)
+
+
+def test_equal_ranks_are_told_apart_by_scores():
+    sure, unsure = np.array([[0.0, 0.1, 5.0]]), np.array([[0.0, 1.1, 1.0]])  # 1 and 2 the other way round
+    for tables in ([sure, unsure], [unsure, 1000 * sure], [sure + 7, unsure]):
+        assert fuse(tables, method="rank").argmax(axis=1) == [2]
+    flipped = [-np.log(1 + table[:, ::-1]) for table in (sure, unsure)]
+    assert fuse(flipped, method="rank").argmax(axis=1) == [2]
+    flat = np.ones((1, 3))
+    np.testing.assert_array_equal(fuse([flat, flat], method="rank"), flat)  # nothing tells these apart
+
+
+def test_no_score_outdoes_a_rank():
+    rng = np.random.default_rng(1)
+    for classes in (2, 3, 10):
+        tables = [np.exp(8 * rng.normal(size=(200, classes))) for _ in range(4)]
+        fused = fuse(tables, method="rank")
+        whole = counts(fused, tables)
+        order = np.sign(whole[:, :, None] - whole[:, None])
+        assert (np.sign(fused[:, :, None] - fused[:, None])[order != 0] == order[order != 0]).all()
 
 
 @pytest.mark.parametrize("options", [{}, {"method": "rank"}, {"method": "weighted", "weights": [1, 2]}])
