@@ -86,11 +86,13 @@ def _app() -> App:
     from idt.cli.export import export
     from idt.cli.extract import extract
     from idt.cli.info import info
+    from idt.cli.options import refuse_fractions
     from idt.cli.predict import predict
     from idt.cli.status import status
     from idt.cli.view import view
 
     app = App(name="idt", version=__version__, result_action="return_value", suppress_keyboard_interrupt=False,
+              config=refuse_fractions,
               help="Classical video features: improved dense trajectories with HOG, HOF and MBH descriptors.\n\n"
                    "Start with: idt demo")
     for command in (demo, extract, view, export, diff, info, encode, predict, status):

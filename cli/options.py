@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
-from cyclopts import Group, Parameter, Token
+from cyclopts import ArgumentCollection, Group, Parameter, Token
 
 from idt.errors import ParameterError
 from idt.params import Parameters, Params, default_text, flag_name, limits_text
@@ -54,6 +54,23 @@ def _flag(f: dataclasses.Field[Any], owner: type, group: Group) -> Any:
     if kind is bool:
         return Annotated[bool | None, Parameter(**options)]
     return Annotated[kind | None, Parameter(negative=(), metavar="N" if kind is int else "X", **options)]
+
+
+def refuse_fractions(_app: Any, _commands: Sequence[str], arguments: ArgumentCollection) -> None:
+    """Refuse a fraction where a flag takes an integer, to which cyclopts would round it."""
+    for argument in arguments:
+        if int in (argument.hint, *get_args(argument.hint)):
+            for token in argument.tokens:
+                if _is_fraction(token.value):
+                    name = argument.name.removeprefix("--").replace("-", "_")
+                    raise ParameterError(f"{name} is {token.value}: it must be an integer.")
+
+
+def _is_fraction(text: str) -> bool:
+    try:
+        return not float(text).is_integer()
+    except ValueError:  # hexadecimal, or nothing that cyclopts takes for an integer
+        return False
 
 
 def flags(name: str, owner: type, group: Group, *, without: Sequence[str] = ()) -> Any:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ import idt
 import idt.batch
 import idt.cli.progress
 import idt.pipeline
-from idt.cli import main
+from idt.cli import _app, main
 from idt.features import Features
 from idt.params import Params, flag_name, limits_text
 from idt.reports import NAME
@@ -137,6 +138,25 @@ def test_wrong_usage_is_one_line_and_exit_code_2(folder, capsys, arguments, mess
     assert re.match("idt: ", err)
     assert re.search(message, err[:-1])
     assert files(".") == ["videos/a.avi", "videos/sub/b.avi", "videos/sub/bad.avi"]
+
+
+def test_no_integer_is_rounded(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app, found = _app(), []
+    for command in ("demo", "diff", "encode", "evaluate", "export", "extract", "compare", "fit", "flow", "info",
+                    "predict", "status", "train", "view"):
+        for argument in app[command].assemble_argument_collection():
+            if int in (argument.hint, *get_args(argument.hint)):
+                found.append((command, argument.name))
+                assert main([command, argument.name, "2.5"]) == 2
+                name = argument.name[2:].replace("-", "_")
+                assert capsys.readouterr() == ("", f"idt: {name} is 2.5: it must be an integer.\n")
+    assert len(found) >= 77
+    assert {("view", "--frame"), ("compare", "--folds"), ("predict", "--top"), ("flow", "--jobs"),
+            ("train", "--words")} <= set(found)
+    for text in ("3.0", "0x3", "3"):  # as in a file of parameters, 3.0 is an integer
+        assert main(["view", "none.avi", "-o", "a.png", "--stride", text]) == 1
+        assert capsys.readouterr().err == "idt: none.avi: there is no such file or folder.\n"
 
 
 # ---- extract --------------------------------------------------------------------------------------------------------
