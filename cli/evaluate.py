@@ -35,7 +35,7 @@ from idt.datasets import splits as make_splits
 from idt.errors import ParameterError
 from idt.evaluation import COMBINED, STEPS, Evaluation
 from idt.evaluation import evaluate as evaluate_splits
-from idt.params import Params
+from idt.params import Params, allowed_text
 from idt.results import check_folder, figures, save, sizes
 from idt.vectors import EncodingParams
 
@@ -159,7 +159,7 @@ def split_up(dataset: Dataset, division: Division) -> tuple[str, list[Split]]:
     """Return the scheme and the splits; groups on both sides become warnings."""
     scheme = division.splits or default_scheme(dataset)
     if scheme not in get_args(Scheme):
-        raise ParameterError(f"splits is {scheme!r}: it must be one of {', '.join(get_args(Scheme))}.")
+        raise ParameterError(f"splits is {scheme!r}: it must be one of {allowed_text(scheme, get_args(Scheme))}")
     values = values_of(division)
     uses = {"folds": ("k-fold",), "test_share": ("hold-out",), "split_seed": ("k-fold", "hold-out")}
     for name, schemes in uses.items():

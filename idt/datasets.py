@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from idt.errors import FormatError, ParameterError, VideoError
+from idt.params import allowed_text
 from idt.video import IMAGE_SUFFIXES
 from idt.work import VIDEO_SUFFIXES, read_csv, read_list
 
@@ -163,7 +164,7 @@ def read_dataset(path: Paths, *, layout: Layout = "auto", videos: Paths | None =
         A video is missing (the first is named, all are counted), or a folder cannot be read.
     """
     if layout not in get_args(Layout):
-        raise ParameterError(f"layout is {layout!r}: it must be one of {', '.join(get_args(Layout))}.")
+        raise ParameterError(f"layout is {layout!r}: it must be one of {allowed_text(layout, get_args(Layout))}")
     where = Path(path)
     if not where.exists():
         raise FormatError(f"{where}: there is no such dataset.")
@@ -212,7 +213,7 @@ def splits(dataset: Dataset, scheme: Scheme, *, folds: int = 5, test_share: floa
         without a clip, or a class that would be tested but is absent from the training side.
     """
     if scheme not in get_args(Scheme):
-        raise ParameterError(f"scheme is {scheme!r}: it must be one of {', '.join(get_args(Scheme))}.")
+        raise ParameterError(f"scheme is {scheme!r}: it must be one of {allowed_text(scheme, get_args(Scheme))}")
     if not 0 < test_share < 1:
         raise ParameterError(f"test_share is {test_share}: it must be above 0 and below 1.")
     for name, value, least in (("folds", folds, 2), ("seed", seed, 0)):
@@ -289,7 +290,7 @@ def training_side(dataset: Dataset, split: str) -> Dataset:
     """
     if split not in dataset.official:
         raise ParameterError(f"split is {split!r}: " + (
-            f"it must be one of the official splits of {dataset.name}, {', '.join(dataset.official)}."
+            f"it must be one of the official splits of {dataset.name}, {allowed_text(split, dataset.official)}"
             if dataset.official else f"{dataset.name} has no official split."))
     side = splits(dataset, "official")[dataset.official.index(split)]
     items = tuple(dataset.items[n] for n in side.train)

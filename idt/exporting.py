@@ -12,6 +12,7 @@ from typing import IO, Any, Literal, get_args
 from idt.errors import OutputError, ParameterError
 from idt.features import ROWS, Features, load_any
 from idt.output import replacing
+from idt.params import allowed_text
 from idt.text import write_text
 
 Format = Literal["text", "h5", "parquet"]
@@ -50,7 +51,7 @@ def export(source: Features | str | os.PathLike[str], file: str | os.PathLike[st
         The file cannot be written, or the library that writes the format is not installed.
     """
     if to not in get_args(Format):
-        raise ParameterError(f"The format is {to!r}: allowed are {', '.join(get_args(Format))}.")
+        raise ParameterError(f"The format is {to!r}: allowed are {allowed_text(to, get_args(Format))}")
     if to == "text":
         write_text(_features(source), file)
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from idt.errors import ParameterError
-from idt.params import Parameters, Params, nearest, read_toml, value_text
+from idt.params import Parameters, Params, allowed_text, nearest, read_toml, value_text
 from idt.vectors import EncodingParams
 
 How: TypeAlias = Literal["mean", "rank", "weighted", "concatenation"]
@@ -139,7 +139,8 @@ class Fusion:
         _check_name(self.name)
         _check_machine(self)
         if self.how not in get_args(How):
-            raise ParameterError(f"{self.name}: fusion is {self.how!r}: allowed are {', '.join(get_args(How))}.")
+            raise ParameterError(f"{self.name}: fusion is {self.how!r}: allowed are "
+                                 f"{allowed_text(self.how, get_args(How))}")
         if len(set(self.of)) < max(2, len(self.of)):
             raise ParameterError(f"{self.name}: of is {', '.join(map(repr, self.of)) or 'empty'}: it must name two "
                                  "methods or more, each once.")

@@ -12,7 +12,7 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -191,9 +191,18 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return the end of a sentence about an unknown name: a question after the nearest of those that are known."""
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]}?" if near else "."
+    """Return the end of a sentence about an unknown name: a question after the nearest of those that are known.
+
+    Capitals do not count for what is near.
+    """
+    folded = {known.casefold(): known for known in names}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"; did you mean {folded[near[0]]}?" if near else "."
+
+
+def allowed_text(value: Any, allowed: Sequence[str]) -> str:
+    """Return the end of a sentence about a value that is none of those that are allowed: these, and the nearest."""
+    return ", ".join(allowed) + nearest(str(value), allowed)
 
 
 def _checked(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
@@ -205,14 +214,14 @@ def _checked(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     if get_origin(kind) is Literal:
         allowed = get_args(kind)
         if value not in allowed:
-            raise ParameterError(f"{f.name} is {value!r}: allowed are {', '.join(allowed)}.")
+            raise ParameterError(f"{f.name} is {value!r}: allowed are {allowed_text(value, allowed)}")
         return value
     if get_origin(kind) is tuple:
         allowed = get_args(get_args(kind)[0])
         values = tuple(value) if isinstance(value, (tuple, list, set, frozenset)) else (value,)
         for v in values:
             if v not in allowed:
-                raise ParameterError(f"{f.name} has {v!r}: allowed are {', '.join(allowed)}.")
+                raise ParameterError(f"{f.name} has {v!r}: allowed are {allowed_text(v, allowed)}")
         if len(set(values)) < len(values) or not values:
             raise ParameterError(f"{f.name} is {values!r}: give one or more of {', '.join(allowed)}, each once.")
         return tuple(a for a in allowed if a in values)

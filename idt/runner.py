@@ -19,6 +19,7 @@ from idt.claims import Claims
 from idt.errors import IdtError, OutputError, ParameterError
 from idt.executors import PAUSE, Ended, Executor, Here, Pool, Work, nothing
 from idt.output import remove_leftovers, writing
+from idt.params import allowed_text
 from idt.reports import ReportWriter
 from idt.work import Job, size_of
 
@@ -79,7 +80,8 @@ class Workers:
         if self.timeout is not None and not 0 < self.timeout < float("inf"):
             raise ParameterError(f"timeout is {self.timeout!r}: it must be a number of seconds above 0.")
         if self.backend not in _BACKENDS:
-            raise ParameterError(f"backend is {self.backend!r}: it must be one of {', '.join(_BACKENDS)}.")
+            raise ParameterError(f"backend is {self.backend!r}: it must be one of "
+                                 f"{allowed_text(self.backend, _BACKENDS)}")
         if self.scheduler is not None and self.backend == "local":
             raise ParameterError(f"scheduler is {self.scheduler}, but the backend is local: give the backend, dask or "
                                  "ray, too.")

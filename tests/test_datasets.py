@@ -115,7 +115,7 @@ def test_what_cannot_be_a_dataset(tmp_path):
         read_dataset(tree(tmp_path, "a.txt") / "a.txt")
     with pytest.raises(FormatError, match=r"a\.txt: a dataset with the layout kth is a folder"):
         read_dataset(tmp_path / "a.txt", layout="kth")
-    with pytest.raises(ParameterError, match="layout is 'ucf': it must be one of auto, folders, csv, ucf101, hmdb51"):
+    with pytest.raises(ParameterError, match=r"layout is 'ucf': it must be one of auto, .*; did you mean ucf101\?$"):
         read_dataset(tmp_path, layout="ucf")
     tree(tmp_path, "walk/a.avi")
     with pytest.raises(ParameterError, match="is read as folders, which has no list: give the folder of the videos"):
@@ -539,7 +539,7 @@ def test_groups_on_both_sides_of_an_official_split_are_told():
 
 
 @pytest.mark.parametrize(("dataset", "scheme", "options", "message"), [
-    (dataset_of("ab"), "5-fold", {}, "scheme is '5-fold': it must be one of official, leave-one-group-out, k-fold"),
+    (dataset_of("ab"), "5-fold", {}, r"scheme is '5-fold': it must be one of official, .*; did you mean k-fold\?$"),
     (dataset_of("ab"), "official", {}, "set has no official split: choose leave-one-group-out, k-fold or hold-out"),
     (dataset_of("aab", ["g1", "g2", None]), "leave-one-group-out", {},
      r"set: 1 of 3 clips have no group, such as 2\.avi: choose k-fold or hold-out, or name the groups"),

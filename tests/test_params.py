@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from idt.errors import IdtError, ParameterError
-from idt.params import Params, default_text, flag_name, limits_text, parameters_page
+from idt.params import Params, default_text, flag_name, limits_text, nearest, parameters_page
 
 FIELDS = {f.name: f for f in dataclasses.fields(Params)}
 NUMBERS = [f for f in FIELDS.values() if "low" in f.metadata]
@@ -51,7 +51,13 @@ def test_each_number_accepts_its_limits_and_refuses_what_is_beyond(f):
     ({"epsilon": 0}, "epsilon is 0: it must be above 0, at most 1000000."),
     ({"max_std": math.inf}, "max_std is inf: it must be above 0, at most 1000000."),
     ({"camera": 1}, "camera is 1: allowed are true, false."),
-    ({"flow": "tvl9"}, "flow is 'tvl9': allowed are farneback, tvl1, dis, deepflow."),
+    ({"flow": "tvl9"}, "flow is 'tvl9': allowed are farneback, tvl1, dis, deepflow; did you mean tvl1?"),
+    ({"flow": "lucas"}, "flow is 'lucas': allowed are farneback, tvl1, dis, deepflow."),
+    ({"flow": "FARNEBACK"}, "flow is 'FARNEBACK': allowed are farneback, tvl1, dis, deepflow; did you mean farneback?"),
+    ({"flow": ["dis"]}, "flow is ['dis']: allowed are farneback, tvl1, dis, deepflow; did you mean dis?"),
+    ({"people": None}, "people is None: allowed are none, hog; did you mean none?"),
+    ({"descriptors": ["HOG"]}, "descriptors has 'HOG': allowed are trajectory, hog, hof, mbhx, mbhy; did you mean "
+                               "hog?"),
     ({"descriptors": ()}, "descriptors is (): give one or more of trajectory, hog, hof, mbhx, mbhy, each once."),
     ({"descriptors": ["hog", "hog"]}, "descriptors is ('hog', 'hog'): give one or more of trajectory, hog, hof, mbhx, "
                                       "mbhy, each once."),
@@ -100,6 +106,12 @@ def test_fingerprints_differ_exactly_when_a_field_differs():
     prints = {Params(**{name: value}).fingerprint() for name, value in changed.items()}
     assert len(prints | {Params().fingerprint()}) == len(FIELDS) + 1
     assert all(len(p) == 16 and int(p, 16) >= 0 for p in prints)
+
+
+def test_the_nearest_is_found_whatever_the_capitals():
+    assert nearest("STRAẞE", ["Strasse", "straight"]) == "; did you mean Strasse?"
+    assert nearest("idt, fisher", ["dense", "iDT, Fisher"]) == "; did you mean iDT, Fisher?"
+    assert nearest("x", ["dense", "iDT, Fisher"]) == "."
 
 
 def reversed_default() -> tuple[str, ...]:
