@@ -145,8 +145,8 @@ def _encoded(path: Path) -> Lines | None:
     if _head(path) != b"PK\x03\x04":
         return None
     from idt.classifier import load_model
+    from idt.codebooks import load_codebook
     from idt.keys import kind_of
-    from idt.vectors import load_codebook
 
     kind = kind_of(path)
     if kind == "codebook":

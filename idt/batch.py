@@ -124,7 +124,7 @@ def extraction(params: Params, *, text: bool = False, encode: Paths | None = Non
         require_all_descriptors(params)
         write, kind, done = _write_text, None, lambda job: False
     elif encode is not None:
-        from idt.vectors import check_encodes, load_codebook
+        from idt.codebooks import check_encodes, load_codebook
 
         codebook, sha256 = load_codebook(encode), str(digest(encode))
         check_encodes(codebook, encode, params)
@@ -290,7 +290,7 @@ def fit_codebook(inputs: Inputs, output: Paths, params: EncodingParams | None = 
         The file to write, whose name must end in ``.codebook.npz``.
     params : EncodingParams, optional
     threads, report
-        As for `idt.vectors.learn_codebook`.
+        As for `idt.codebooks.learn_codebook`.
 
     Returns
     -------
@@ -299,14 +299,15 @@ def fit_codebook(inputs: Inputs, output: Paths, params: EncodingParams | None = 
     Raises
     ------
     ParameterError
-        Before any work, see `features_files`; `output` has another name; see also `idt.vectors.learn_codebook`.
+        Before any work, see `features_files`; `output` has another name; see also `idt.codebooks.learn_codebook`.
     FormatError
         A file cannot be used, or a folder or glob stands for none.
     OutputError
         The codebook cannot be written.
     """
+    from idt.codebooks import learn_codebook
     from idt.features import Features
-    from idt.vectors import extraction_of, learn_codebook, other_parameters
+    from idt.vectors import extraction_of, other_parameters
 
     if not os.fspath(output).endswith(".codebook.npz"):
         raise ParameterError(f"output is {output}: the name of a codebook must end in .codebook.npz.")
@@ -373,9 +374,10 @@ def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int
     OutputError
         The output folder cannot be made.
     """
+    from idt.codebooks import load_codebook
     from idt.features import Features
     from idt.flow.threads import checked_count
-    from idt.vectors import Vectors, checked_window, extraction_of, load_codebook, made_by
+    from idt.vectors import Vectors, checked_window, extraction_of, made_by
 
     window, stride = checked_window(window, stride)
     checked_count("threads", threads)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from idt.codebooks import check_extraction, learn_codebook
 from idt.datasets import Dataset
 from idt.encoding.bags import one_thread
 from idt.encoding.bow import BagOfWords
@@ -21,7 +22,7 @@ from idt.encoding.vlad import VLAD
 from idt.errors import ParameterError
 from idt.features import Features
 from idt.flow.threads import checked_count, mapped
-from idt.vectors import EncodingParams, check_extraction, encode, learn_codebook, shared_extraction
+from idt.vectors import EncodingParams, encode, shared_extraction
 
 Array: TypeAlias = NDArray[Any]
 Source: TypeAlias = str | os.PathLike[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 import time
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from idt.classifier import check_classes, check_number, labels_of
-from idt.dataset_features import features_of
+from idt.codebooks import Learner, learnt_by
+from idt.dataset_features import features_of, features_paths
 from idt.datasets import Dataset, Split, drawn_units, units_of
 from idt.datasets import splits as make_splits
 from idt.encoding.fusion import fuse
@@ -30,7 +32,7 @@ from idt.flow.threads import checked_count
 from idt.methods import ExternalMethod, FeatureMethod, Fusion, Method, check_methods, require_name
 from idt.params import Params
 from idt.reports import read_status
-from idt.vectors import EncodingParams
+from idt.vectors import EncodingParams, differing, extraction_of
 
 Array: TypeAlias = NDArray[Any]
 Paths: TypeAlias = str | os.PathLike[str]
@@ -41,6 +43,8 @@ STEPS = ("extract", "learn", "encode", "classify")
 
 LEVEL, SAMPLES = 0.95, 2000
 """Of the intervals, unless others are asked for."""
+
+_log = logging.getLogger("idt")
 
 _FOLDS = 5  # of the training side, by which weights are found
 _TENTHS = 10  # weights are multiples of 1 / 10
@@ -217,8 +221,9 @@ class Comparison:
         return self.predicted(name) == self.labels
 
 
-def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split], features: Paths, *, threads: int = 1,
-            read: Read | None = None, progress: Callable[[Split, str, float], None] | None = None) -> Comparison:
+def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split], features: Paths, *,
+            codebooks: Paths | None = None, threads: int = 1, read: Read | None = None,
+            progress: Callable[[Split, str, float], None] | None = None) -> Comparison:
     """Learn and test several methods on each split of a dataset; what they share is done once.
 
     Everything that is learnt is learnt on the training side of a split alone, the weights of fusions included: these
@@ -236,7 +241,9 @@ def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split]
         From `idt.datasets.splits`.
     features : path
         Folder of the features, which has one for each kind of extraction, see `features_folder`; what is missing is
-        extracted into it.
+        extracted into it. A folder that `idt extract` or `idt evaluate` filled serves the kind that it has.
+    codebooks : path, optional
+        Folder that keeps PCA and codebooks, so that another comparison need not learn them again.
     threads : int
         Threads inside one video, then channels that are learnt, or clips that are encoded, at a time.
     read : callable, optional
@@ -266,7 +273,7 @@ def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split]
     check_classes(dataset)
     if not splits:
         raise ParameterError(f"There is no split of {dataset.name} to compare on.")
-    run = _Run(dataset, methods, splits)
+    run = _Run(dataset, methods, splits, codebooks)
     videos = _read_all(dataset, methods, features, run.costs, read or partial(features_of, dataset, threads=threads))
     # Only what rows keep: kernels are as large as the square of the clips.
     sides = [replace(run.split(split, videos, threads, partial(progress or _say_nothing, split)), inner={}, kernels={})
@@ -331,7 +338,7 @@ def _read_all(dataset: Dataset, methods: Sequence[Method], folder: Paths, costs:
     """Return the features of all clips by each kind of extraction."""
     videos = {}
     for extraction in extractions(methods):
-        place = features_folder(folder, extraction)
+        place = _place(dataset, Path(folder), extraction)
         videos[extraction] = read(place, extraction)
         check_number(dataset, videos[extraction])
         files = {video.path for video in videos[extraction] if video.path is not None}
@@ -342,6 +349,21 @@ def _read_all(dataset: Dataset, methods: Sequence[Method], folder: Paths, costs:
             costs.charge(method.name, "features", method.extraction)
             costs.charge(method.name, "extract", method.extraction)
     return videos
+
+
+def _place(dataset: Dataset, folder: Path, extraction: Params) -> Path:
+    """Return the folder of the features of one kind of extraction: that of this kind, or the given one that has it."""
+    place = features_folder(folder, extraction)
+    found = next((path for path in features_paths(dataset, folder) if path.exists()), None)
+    if found is None or place.exists():
+        return place
+    made = extraction_of(Features.load(found))
+    if made == extraction.to_dict():
+        return folder
+    others = f" ({', '.join(differing(made, extraction.to_dict()))})" if made else ""
+    _log.warning("%s was extracted otherwise than a method asks for%s: features for that are put into %s.", found,
+                 others, place)
+    return place
 
 
 def _seconds(folder: Path, files: Iterable[str]) -> float:
@@ -372,9 +394,11 @@ class _Side:
 class _Run:
     """Puts methods to one split after the other; what can be found wrong before any video is read is."""
 
-    def __init__(self, dataset: Dataset, methods: Sequence[Method], splits: Sequence[Split]) -> None:
+    def __init__(self, dataset: Dataset, methods: Sequence[Method], splits: Sequence[Split], codebooks: Paths | None
+                 ) -> None:
         self._dataset, self._methods = dataset, {method.name: method for method in methods}
         self._labels, self._classes = labels_of(dataset), len(dataset.classes)
+        self._codebooks = codebooks
         self._used = sorted({n for split in splits for n in (*split.train, *split.test)})
         self.costs = _Costs()
         self._weighted = _weighted(methods)
@@ -426,12 +450,15 @@ class _Run:
             if isinstance(method, FeatureMethod):
                 encoding = replace(method.encoding, channels=_CHANNELS, cost=1.0, balanced=False)
                 groups.setdefault((method.extraction, encoding), []).append(method)
+        learners = {extraction: Learner([videos[extraction][n] for n in split.train], folder=self._codebooks)
+                    for extraction, _ in groups}
         side, parts = _Side(split), 2 * len(groups) + 1
         for number, ((extraction, encoding), members) in enumerate(groups.items()):
             def tell_of_group(step: str, share: float, done: int = 2 * number) -> None:
                 tell(step, (done + (step == "encode") + share) / parts)
 
-            self._encode(side, extraction, encoding, members, videos[extraction], threads, tell_of_group)
+            self._encode(side, extraction, learners[extraction], encoding, members, videos[extraction], threads,
+                         tell_of_group)
         tell("classify", 1 - 1 / parts)
         for method in self._methods.values():
             if isinstance(method, ExternalMethod):
@@ -440,19 +467,23 @@ class _Run:
                 self._fuse(side, method)
         return side
 
-    def _encode(self, side: _Side, extraction: Params, encoding: EncodingParams, methods: Sequence[FeatureMethod],
-                videos: Sequence[Features], threads: int, tell: Callable[[str, float], None]) -> None:
+    def _encode(self, side: _Side, extraction: Params, learner: Learner, encoding: EncodingParams,
+                methods: Sequence[FeatureMethod], videos: Sequence[Features], threads: int,
+                tell: Callable[[str, float], None]) -> None:
         """Note the scores of the methods of a group, whose encoding is this with channels of their own."""
         names = tuple(dict.fromkeys(name for method in methods for name in method.encoding.channels))
-        similar = similarities(videos, side.split, replace(encoding, channels=names), threads=threads,
+        similar = similarities(videos, side.split, learner, replace(encoding, channels=names), threads=threads,
                                wall=dict.fromkeys(("learn", "encode"), 0.0), tell=tell)
+        learnt = (*learnt_by(encoding), side.split.name)  # other groups may take the same words from the learner
         for name, one in similar.items():
-            for step, seconds in one.seconds.items():
-                self.costs.add(seconds, step, extraction, encoding, name)
+            self.costs.amounts["learn", extraction, learnt, name] = one.seconds["learn"]
+            self.costs.add(one.seconds["encode"], "encode", extraction, encoding, name)
             self.costs.amounts["vectors", extraction, encoding, name] = 4 * one.size * len(self._used)
         for method in methods:
-            for kind, name in itertools.product(("learn", "encode", "vectors"), method.encoding.channels):
-                self.costs.charge(method.name, kind, extraction, encoding, name)
+            for name in method.encoding.channels:
+                self.costs.charge(method.name, "learn", extraction, learnt, name)
+                self.costs.charge(method.name, "encode", extraction, encoding, name)
+                self.costs.charge(method.name, "vectors", extraction, encoding, name)
             with self.costs.timed("classify", method.name):
                 kernel = kernel_of([similar[name].values for name in method.encoding.channels], len(side.split.train),
                                    method.encoding)

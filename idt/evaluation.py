@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from idt.classifier import check_number, encode_all, labels_of
+from idt.codebooks import Learner
 from idt.datasets import Dataset, Split
 from idt.encoding.bags import one_thread
-from idt.encoding.model import Channel, Codebook
+from idt.encoding.model import Codebook
 from idt.encoding.svm import LinearSVM, chi2_distances, gram, mean_distance, rbf_chi2_kernel
 from idt.errors import ParameterError
 from idt.features import Features
 from idt.flow.threads import checked_count, mapped
-from idt.params import Descriptor
-from idt.vectors import EncodingParams, learn_codebook, shared_extraction
+from idt.vectors import EncodingParams, shared_extraction
 
 Array: TypeAlias = NDArray[Any]
 
@@ -203,7 +203,8 @@ def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Spli
     results = []
     for split in splits:
         tell = partial(progress or _say_nothing, split)
-        similar = similarities(videos, split, params, threads=threads, wall=seconds, tell=tell)
+        learner = Learner([videos[n] for n in split.train])
+        similar = similarities(videos, split, learner, params, threads=threads, wall=seconds, tell=tell)
         tell("classify", 0.0)
         with _timed(seconds, "classify"):
             channels = {name: [one.values] for name, one in similar.items()}
@@ -238,9 +239,9 @@ class Similarity:
     seconds: dict[str, float]
 
 
-def similarities(videos: Sequence[Features], split: Split, params: EncodingParams, *, threads: int,
+def similarities(videos: Sequence[Features], split: Split, learner: Learner, params: EncodingParams, *, threads: int,
                  wall: dict[str, float], tell: Callable[[str, float], None]) -> dict[str, Similarity]:
-    """Learn a codebook from the training side of a split and return how alike its clips are, for each channel.
+    """Return how alike the clips of a split are by each channel, which is learnt from its training side.
 
     The vectors, which may be large, are not kept.
 
@@ -249,6 +250,8 @@ def similarities(videos: Sequence[Features], split: Split, params: EncodingParam
     videos : sequence of Features
         The trajectories of each clip of the dataset.
     split : Split
+    learner : Learner
+        Of the training clips.
     params : EncodingParams
     threads : int
         Channels that are learnt, or clips that are encoded, at a time.
@@ -257,20 +260,14 @@ def similarities(videos: Sequence[Features], split: Split, params: EncodingParam
     tell : callable
         Called with the step ("learn" or "encode") and the share of it that is done.
     """
-    train = [videos[n] for n in split.train]
-    every = train + [videos[n] for n in split.test]
-
-    def learn(name: Descriptor) -> tuple[Channel, float]:
-        began = time.thread_time()
-        codebook = learn_codebook(train, replace(params, channels=(name,)))
-        return codebook.channels[name], time.thread_time() - began
-
+    every = [videos[n] for n in (*split.train, *split.test)]
     found = {}
     # Around all threads: the limit is that of the process.
     with one_thread():
         with _timed(wall, "learn"):
             told, learnt = _counting(tell, "learn", len(params.channels)), {}
-            for name, one in zip(params.channels, mapped(learn, iter(params.channels), threads), strict=True):
+            channels = mapped(lambda name: learner.channel(name, params), iter(params.channels), threads)
+            for name, one in zip(params.channels, channels, strict=True):
                 learnt[name] = one
                 told()
         with _timed(wall, "encode"):

@@ -1,4 +1,4 @@
-"""Encoded videos: codebooks learnt from features, and the vectors that they make of the trajectories of a video."""
+"""Encoded videos: the parameters of encodings, and the vectors that codebooks make of the trajectories of a video."""
 
 from __future__ import annotations
 
@@ -14,19 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from idt.encoding.bags import LazyBag, one_thread
-from idt.encoding.bow import BagOfWords
-from idt.encoding.codebook import DiagonalGMM, KMeans, sample
-from idt.encoding.fisher import FisherVector
-from idt.encoding.model import FORMAT, Channel, Codebook, read_file, write_file
-from idt.encoding.norms import Normalise, root_sift
-from idt.encoding.pca import PCA
-from idt.encoding.pyramid import Pyramid
-from idt.encoding.vlad import VLAD
-from idt.errors import FormatError, ParameterError
+from idt.encoding.model import FORMAT, Codebook, read_file, write_file
+from idt.errors import ParameterError
 from idt.features import Features
 from idt.flow.threads import checked_count, mapped
 from idt.output import replacing
-from idt.params import DESCRIPTORS, Descriptor, Parameters, Params, choice, number, parameters_table
+from idt.params import DESCRIPTORS, Descriptor, Parameters, choice, number, parameters_table
 
 Array: TypeAlias = NDArray[Any]
 Source: TypeAlias = str | os.PathLike[str]
@@ -35,7 +28,6 @@ Encoder = Literal["fisher", "vlad", "bow"]
 Norm = Literal["power-l2", "l2", "l1", "none"]
 Grid = Literal["1x1x1", "1x1x2", "1x3x1", "1x3x2", "2x2x1", "2x2x2"]
 
-_STEPS: dict[Norm, tuple[str, ...]] = {"power-l2": ("power", "l2"), "l2": ("l2",), "l1": ("l1",), "none": ()}
 _HARMLESS = ("start", "end", "descriptors", "dtype")  # parameters that leave the trajectories as they are
 _IDT, _OURS = "iDT (ICCV 2013)", "this package"
 
@@ -158,86 +150,6 @@ def _check(name: str, array: Any, kind: type, shape: tuple[int | None, ...]) -> 
         raise ParameterError(f"{name} has {what}: it must be an array ({wanted}) of {np.dtype(kind)}.")
 
 
-def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = None, *, threads: int = 1,
-                   report: Callable[[str, Channel], None] | None = None) -> Codebook:
-    """Return PCA and codebook of every channel, learnt from a sample of the descriptors of the videos.
-
-    The meta of the codebook tells the number of `videos` and of `descriptors` of each channel that it was learnt from,
-    `params`, and `extraction`: the parameters that all videos were extracted with, or None where they differ or are
-    unknown (a text).
-
-    Parameters
-    ----------
-    videos : sequence of Features
-        Only the drawn rows of features that lie in files are read.
-    params : EncodingParams, optional
-    threads : int
-        Channels that are learnt at a time; it does not change the result.
-    report : callable, optional
-        Called with the name and the `Channel` of each that is learnt.
-
-    Raises
-    ------
-    ParameterError
-        A video lacks a channel or has a descriptor that is NaN or infinite, or there are too few descriptors.
-    """
-    params, threads = params or EncodingParams(), checked_count("threads", threads)
-    if not any(map(len, videos)):
-        raise ParameterError("No training video has a trajectory: there is nothing to learn a codebook from.")
-    count = -(-params.samples // max(len(videos), 1))
-
-    def learn(name: str) -> Channel:
-        drawn = sample([_bag(video, name) for video in videos], count, seed=params.seed)
-        root = params.root and name != "trajectory"
-        ready = root_sift(drawn) if root else drawn
-        pca = PCA(params.pca, whiten=params.whiten).fit([ready]) if params.pca < 1 else None
-        encoder = _encoder(params).fit([ready if pca is None else pca.project(ready)])
-        return Channel(drawn.shape[1], encoder, pca, root, Normalise(_STEPS[params.norm]),
-                       None if params.pyramid == ("1x1x1",) else Pyramid(params.pyramid))
-
-    names: tuple[str, ...] = params.channels
-    channels = {}
-    with one_thread():  # around all threads: the limit is that of the process
-        for name, channel in zip(names, mapped(learn, iter(names), threads), strict=True):
-            channels[name] = channel
-            if report is not None:
-                report(name, channel)
-    return Codebook(channels, {"params": params.to_dict(), "videos": len(videos),
-                               "descriptors": sum(min(count, len(video)) for video in videos),
-                               "extraction": shared_extraction(videos)})
-
-
-def load_codebook(path: Source) -> Codebook:
-    """Read a codebook, as `Codebook.load` does, and check what it tells of the extraction.
-
-    Raises
-    ------
-    FormatError
-        The file cannot be read, holds something else, is of another format version, or does not fit together.
-    """
-    codebook = Codebook.load(path)
-    check_extraction(codebook, path)
-    return codebook
-
-
-def check_extraction(codebook: Codebook, path: Source) -> None:
-    """Raise `FormatError`, which names the file of a codebook, unless its `extraction` is None or parameters."""
-    extraction = codebook.meta.get("extraction")
-    try:
-        if not isinstance(extraction, dict | None):
-            raise ParameterError(f"it is {extraction!r}")
-        Params.from_dict(extraction or {})
-    except ParameterError as error:
-        reason = str(error).removesuffix(".")
-        raise FormatError(f"{os.fspath(path)}: the extraction in its meta cannot be used ({reason}).") from error
-
-
-def _encoder(params: EncodingParams) -> Any:
-    if params.encoder == "fisher":
-        return FisherVector(DiagonalGMM(params.words, seed=params.seed))
-    return (VLAD if params.encoder == "vlad" else BagOfWords)(KMeans(params.words, seed=params.seed))
-
-
 def shared_extraction(videos: Sequence[Features]) -> dict[str, Any] | None:
     """Return the parameters that all videos were extracted with; None where they differ or are unknown (a text)."""
     first, *others = map(extraction_of, videos)
@@ -263,24 +175,6 @@ def differing(mine: Mapping[str, Any], other: Mapping[str, Any], *, but: Collect
     """Return in words where two dicts of parameters differ, apart from some."""
     return [f"{name} {mine.get(name)} instead of {other.get(name)}" for name in {**other, **mine}
             if name not in but and mine.get(name) != other.get(name)]
-
-
-def check_encodes(codebook: Codebook, path: Source, params: Params) -> None:
-    """Raise `ParameterError`, which names the file of a codebook, unless it encodes what `params` extract."""
-    from idt.descriptors import widths
-
-    cells = params.temporal_cells
-    made = {name: cells * width for name, width in widths(params.descriptors, params.spatial_cells).items()}
-    if "trajectory" in params.descriptors:
-        made["trajectory"] = 2 * params.length
-    for name, channel in codebook.channels.items():
-        if name not in made:
-            raise ParameterError(f"descriptors is {', '.join(params.descriptors)}, but {os.fspath(path)} encodes {name}"
-                                 ", too: extract with it, or give a codebook without it.")
-        if made[name] != channel.width:
-            raise ParameterError(f"{os.fspath(path)} was learnt from {name} of {channel.width} numbers, but there will "
-                                 f"be {made[name]}: extract with the parameters that it was learnt with (idt info "
-                                 f"{os.fspath(path)} shows them).")
 
 
 def encode(video: Features, codebook: Codebook, *, window: int | None = None, stride: int | None = None,
@@ -341,7 +235,7 @@ def encode(video: Features, codebook: Codebook, *, window: int | None = None, st
                                       None if channel.pyramid is None else position(rows, *span))
         return found
 
-    bags = {name: _bag(video, name) for name in codebook.channels}
+    bags = {name: bag_of(video, name) for name in codebook.channels}
     with one_thread():  # around all threads: the limit is that of the process
         channels = dict(zip(bags, mapped(made, iter(bags), threads), strict=True))
     start, end = np.array(spans, np.int32).T
@@ -426,7 +320,8 @@ def duration(video: Features) -> float:
     return float(steps * (video.meta.get("params") or {}).get("step", 1))
 
 
-def _bag(video: Features, channel: str) -> LazyBag:
+def bag_of(video: Features, channel: str) -> LazyBag:
+    """Return the descriptors of a channel; `ParameterError` where the features have none."""
     bag: Array | None = getattr(video, channel, None)
     if bag is None:
         raise ParameterError(f"{called(video)}: its features have no {channel}: extract with it, or leave it out of "

@@ -14,6 +14,7 @@ from random_features import random_features, run_limited
 
 from idt.batch import encode_videos, fit_codebook
 from idt.cli import main
+from idt.codebooks import learn_codebook
 from idt.encoding import LinearSVM
 from idt.encoding.model import Codebook, Model
 from idt.errors import FormatError, ParameterError
@@ -21,7 +22,7 @@ from idt.features import Features
 from idt.params import Params
 from idt.reports import NAME
 from idt.text import write_text
-from idt.vectors import EncodingParams, Vectors, encode, learn_codebook
+from idt.vectors import EncodingParams, Vectors, encode
 from idt.work import features_files
 
 pytestmark = pytest.mark.usefixtures("one_core")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +14,15 @@ import pytest
 import scipy.stats
 from random_features import random_features
 
-import idt.evaluation
+from idt.codebooks import learn_codebook
 from idt.comparison import Comparison, Row, compare, extractions, features_folder
 from idt.datasets import Dataset, Item, Split, splits
-from idt.encoding import LinearSVM, fuse
+from idt.encoding import PCA, DiagonalGMM, KMeans, LinearSVM, fuse
 from idt.errors import FormatError, ParameterError
 from idt.evaluation import evaluate
 from idt.methods import ExternalMethod, FeatureMethod, Fusion
 from idt.params import Params
-from idt.vectors import EncodingParams, encode, learn_codebook
+from idt.vectors import EncodingParams, encode
 
 
 def compared(dataset, parts, **predicted):
@@ -161,23 +162,24 @@ def table(made, path, values, **arrays):
 
 
 def test_a_row_of_features_is_what_evaluate_finds(made, tmp_path, monkeypatch):
-    learnt = []
+    fitted = Counter()
+    for kind in (PCA, KMeans, DiagonalGMM):
+        def fit(self, bags, kind=kind, was=kind.fit):
+            fitted[kind.__name__] += 1
+            return was(self, bags)
 
-    def learn(videos, params, **options):
-        learnt.append((params, len(videos)))
-        return learn_codebook(videos, params, **options)
-
-    monkeypatch.setattr(idt.evaluation, "learn_codebook", learn)
+        monkeypatch.setattr(kind, "fit", fit)
     encodings = {"both": SMALL, "hog": replace(SMALL, channels=("hog",)),
                  "balanced": replace(SMALL, channels=("hog", "mbhx", "mbhy"), balanced=True, cost=1.0),
-                 "words": replace(SMALL, words=3), "bow": replace(SMALL, encoder="bow", norm="l1")}
+                 "words": replace(SMALL, words=3), "bow": replace(SMALL, encoder="bow", norm="l1"),
+                 "vlad": replace(SMALL, encoder="vlad"), "l2": replace(SMALL, norm="l2", pyramid=("1x3x1",))}
     methods = [FeatureMethod(name=name, encoding=encoding) for name, encoding in encodings.items()]
     methods.append(FeatureMethod(name="dense", extraction=Params(camera=False), encoding=SMALL))
     seen = []
     found = put(made, tmp_path, *methods, progress=lambda split, *state: seen.append((split.name, *state)))
-    assert len(learnt) == 4 * (3 + 2 + 2 + 2)  # splits, channels of each of the groups: what they share is learnt once
-    assert {count for _, count in learnt} == {9}
-    assert [len(row.scores) for row in found.rows] == [4] * 6
+    # In each of the four splits, of three channels or two: what rows share is learnt once.
+    assert fitted == {"PCA": 4 * (3 + 2), "DiagonalGMM": 4 * (3 + 2 + 2), "KMeans": 4 * 2}
+    assert [len(row.scores) for row in found.rows] == [4] * 8
     dataset, videos = made
     for row in found.rows:
         alone = evaluate(dataset, videos[row.method.extraction], found.splits, row.method.encoding)
@@ -188,7 +190,7 @@ def test_a_row_of_features_is_what_evaluate_finds(made, tmp_path, monkeypatch):
         shares = [share for split, _, share in seen if split == name]
         assert shares == sorted(shares)
         assert shares[0] == 0
-        assert seen[-1][1:] == ("classify", 1 - 1 / 9)
+        assert seen[-1][1:] == ("classify", 1 - 1 / 13)
 
 
 def test_threads_change_nothing(made, tmp_path):
@@ -348,14 +350,16 @@ def test_shared_work_counts_for_each_method_and_once_for_a_fusion(made, tmp_path
     methods = [FeatureMethod(name="hog", encoding=replace(SMALL, channels=("hog",))),
                FeatureMethod(name="both", encoding=SMALL), Fusion(name="mean", of=("hog", "both")),
                Fusion(name="joined", of=("hog", "both"), how="concatenation"),
-               Fusion(name="weighted", of=("hog", "both"), how="weighted")]
+               Fusion(name="weighted", of=("hog", "both"), how="weighted"),
+               FeatureMethod(name="l2", encoding=replace(SMALL, norm="l2")), Fusion(name="norms", of=("both", "l2"))]
     found = put(made, tmp_path, *methods)
     seconds = {row.method.name: row.seconds for row in found.rows}
     assert all(list(one) == ["learn", "encode", "classify"] for one in seconds.values())
-    # In each of the four splits a kernel, its classifier, another for weights; the sum of kernels and of scores.
-    assert [one["learn"] for one in seconds.values()] == [4, 8, 8, 8, 8]
-    assert [one["encode"] for one in seconds.values()] == [4, 8, 8, 8, 8]
-    assert [one["classify"] for one in seconds.values()] == [8, 8, 8 + 8 + 4, 4, 8 + 8 + 4 + 4 + 4]
+    # In each of the four splits PCA and words of each channel, which two norms share, and its encoding.
+    assert [one["learn"] for one in seconds.values()] == [8, 16, 16, 16, 16, 16, 16]
+    assert [one["encode"] for one in seconds.values()] == [4, 8, 8, 8, 8, 8, 16]
+    # A kernel, its classifier, another for weights; the sum of kernels and of scores.
+    assert [one["classify"] for one in seconds.values()] == [8, 8, 8 + 8 + 4, 4, 8 + 8 + 4 + 4 + 4, 8, 8 + 8 + 4]
     size = 2 * 4 * 48 * 4  # of a Fisher vector with means and variances, in float32
     assert found.row("hog").bytes == {"features": 0, "vectors": 12 * size}
     assert found.row("joined").bytes == found.row("both").bytes == {"features": 0, "vectors": 12 * 2 * size}

@@ -11,6 +11,7 @@ import pytest
 from random_features import random_features
 
 from idt.batch import extract_videos
+from idt.codebooks import learn_codebook
 from idt.datasets import Dataset, Item, Split, read_dataset, splits
 from idt.encoding import Chi2SVM, DiagonalGMM, FisherVector, LinearSVM, Normalise
 from idt.encoding.codebook import sample
@@ -21,7 +22,7 @@ from idt.errors import ParameterError
 from idt.evaluation import COMBINED, Evaluation, SplitResult, evaluate
 from idt.features import Features
 from idt.params import Params
-from idt.vectors import EncodingParams, encode, learn_codebook
+from idt.vectors import EncodingParams, encode
 
 SMALL = EncodingParams(channels=("hog", "mbhx"), words=4, samples=2000, root=True)
 

@@ -14,6 +14,7 @@ from random_bags import encoded
 from random_features import random_features
 
 import idt.vectors
+from idt.codebooks import learn_codebook
 from idt.dataset_features import rows_of
 from idt.datasets import Item
 from idt.encoding.model import FORMAT, Codebook
@@ -27,8 +28,6 @@ from idt.vectors import (
     Vectors,
     encode,
     extraction_of,
-    learn_codebook,
-    load_codebook,
     made_by,
     other_parameters,
 )
@@ -173,21 +172,6 @@ def test_features_that_do_not_fit(codebook, tmp_path):
         encode(bad, codebook, window=10)
 
 
-# Codebooks
-
-
-def test_a_codebook_remembers_the_extraction_its_videos_share():
-    strided = {**video().meta, "params": Params(stride=8).to_dict()}
-    text = {**video().meta, "origin": "text"}
-    assert learn_codebook([video(), video(200)], SMALL).meta == {
-        "params": SMALL.to_dict(), "videos": 2, "descriptors": 300, "extraction": Params().to_dict()}
-    assert learn_codebook([video(120), video(200)], SMALL).meta["descriptors"] == 120 + 150
-    assert learn_codebook([video(meta=strided)], SMALL).meta["extraction"]["stride"] == 8
-    assert learn_codebook([video(meta=strided), video()], SMALL).meta["extraction"] is None
-    assert learn_codebook([video(meta=text)], SMALL).meta["extraction"] is None
-    assert learn_codebook([video(meta={})], SMALL).meta["extraction"] is None
-
-
 def test_what_makes_features_unlike_others():
     def differing(**changes):
         return other_parameters(extraction_of(video(meta={"params": Params(**changes).to_dict()})), Params().to_dict())
@@ -199,27 +183,6 @@ def test_what_makes_features_unlike_others():
     strided = Params(stride=8).to_dict()
     assert other_parameters(extraction_of(video(meta={"params": strided, "origin": "text"})), Params().to_dict()) == []
     assert other_parameters(extraction_of(video(meta={"params": strided})), None) == []
-
-
-def test_a_codebook_whose_extraction_nobody_could_repeat(codebook, tmp_path):
-    def written(extraction):
-        with open(tmp_path / "x.codebook.npz", "wb") as file:
-            Codebook(codebook.channels, {"extraction": extraction}).save(file)
-        return tmp_path / "x.codebook.npz"
-
-    for sound in (None, Params(stride=8).to_dict()):
-        assert load_codebook(written(sound)).meta == {"extraction": sound}
-    for extraction, message in (("standard", "it is 'standard'"), ([1], r"it is \[1\]"), (False, "it is False"),
-                                ({"stride": "a"}, "stride is 'a': it must be an integer from 1 to 1000"),
-                                ({"strides": 5}, "strides is not a parameter; did you mean stride")):
-        with pytest.raises(FormatError, match=rf"x\.codebook\.npz: the extraction .* cannot be used .{message}"):
-            load_codebook(written(extraction))
-
-
-def test_channels_are_reported_in_order():
-    told = []
-    codebook = learn_codebook([video()], SMALL, threads=2, report=lambda name, channel: told.append((name, channel)))
-    assert told == list(codebook.channels.items())
 
 
 # Files
