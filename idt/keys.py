@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from idt.errors import FormatError, OutputError, ParameterError
 from idt.params import Parameters, Params
-from idt.video import identity
+from idt.video import Source, identity
 
 if TYPE_CHECKING:
     from idt.features import Features
@@ -64,7 +64,7 @@ def vectors_are_done(job: Job, params: Params, codebook: str, *, verify: bool = 
 def _features_key(job: Job, meta: Mapping[str, Any], params: Params, verify: bool, keep: int | None = None) -> str:
     """Return the key of the features that the job would give now; see `_content` for the meta."""
     inputs = with_sample({"homographies": digest(job.homographies), "boxes": digest(job.boxes)}, keep)
-    return key(_content(job, meta, verify), params, inputs)
+    return key(_content(job.source, meta, verify), params, inputs)
 
 
 def with_sample(inputs: Mapping[str, str | int | None], keep: int | None) -> dict[str, str | int | None]:
@@ -82,7 +82,15 @@ def is_current(job: Job, features: Features) -> bool:
         params = Params.from_dict(made)
     except ParameterError:
         return False
-    return bool(meta.get("key") == key(_content(job, meta, verify=False), params, inputs))
+    return bool(meta.get("key") == key(_content(job.source, meta, verify=False), params, inputs))
+
+
+def is_of(video: Mapping[str, Any], source: Source) -> bool:
+    """Tell whether a video is that of the ``video`` of a meta, by its content; where that is not known, it may be."""
+    array = isinstance(source, np.ndarray)
+    if not video.get("sha256") or array != (video.get("mtime_ns") is None):  # an array has other bytes than its file
+        return True
+    return _content(source, {"video": video}, verify=array) == video["sha256"]
 
 
 def flow_is_done(job: Job, params: FlowParams, *, verify: bool = False) -> bool:
@@ -93,7 +101,7 @@ def flow_is_done(job: Job, params: FlowParams, *, verify: bool = False) -> bool:
     from idt.video_flow import flow_key, read_meta
 
     meta = read_meta(job.output)
-    if meta is None or meta.get("key") != flow_key(_content(job, meta, verify), params):
+    if meta is None or meta.get("key") != flow_key(_content(job.source, meta, verify), params):
         return False
     return not verify or (_is_sound(job.output) if params.format == "npz" else _is_readable(job.output))
 
@@ -132,11 +140,11 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
-def _content(job: Job, meta: Mapping[str, Any], verify: bool) -> str:
+def _content(source: Source, meta: Mapping[str, Any], verify: bool) -> str:
     """Return the SHA-256 of the video; that in the meta of what was made of it when it has not changed since."""
-    now, then = identity(job.source, content=False), meta.get("video") or {}
+    now, then = identity(source, content=False), meta.get("video") or {}
     unchanged = (now["size"], now["mtime_ns"]) == (then.get("size"), then.get("mtime_ns"))
-    return str(then.get("sha256") if unchanged and not verify else identity(job.source)["sha256"])
+    return str(then.get("sha256") if unchanged and not verify else identity(source)["sha256"])
 
 
 def key(video: str, params: Parameters, inputs: Mapping[str, str | int | None], *, algorithm: int | None = None,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import math
 import os
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from fractions import Fraction
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from idt.errors import OutputError, ParameterError, VideoError
 from idt.features import Features
+from idt.keys import is_of
 from idt.output import replacing
 from idt.params import Params
 from idt.video import Frame, FrameReader, Source, count_frames, frames, span_length
@@ -35,6 +38,7 @@ _MEMORY = math.ceil(math.log(1 / 255) / math.log(_FADE))  # steps until nothing 
 _BITS = 4  # of the fraction in the coordinates that OpenCV draws at
 _GREY = np.array([[135, 135, 135]], np.uint8)  # of background tracks
 _CAPITALS = 22  # their height in pixels in OpenCV's font at size 1
+_READABLE = 14  # the least of it in legends: small videos are often shown smaller still
 _DARK, _LIGHT = 24, (230, 230, 230)  # of legends and headings, and of the text on them
 _DIRECTIONS, _LEVELS = 36, 4  # shades of direction and of speed
 
@@ -112,7 +116,8 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
     Parameters
     ----------
     source : path or ndarray
-        The video that `features` come from, as for `idt.video.frames`.
+        The video that `features` come from, as for `idt.video.frames`. Another of the same size and length, such as one
+        encoded anew, is drawn on with a warning.
     features : Features
         With `points` and `homographies`.
     path : path
@@ -131,7 +136,7 @@ def overlay(source: Source, features: Features, path: str | os.PathLike[str], *,
         for a picture.
     side : int, optional
         Short side of the picture of a frame, in pixels. Default: that of the video, or for a small one about 720, of
-        two pictures side by side 480.
+        two pictures side by side 480. Where there is no room for it, the wheel is left out.
 
     Raises
     ------
@@ -261,7 +266,7 @@ def draw_trajectory(source: Source, features: Features, path: str | os.PathLike[
     Parameters
     ----------
     source : path or ndarray
-        The video that `features` come from, as for `idt.video.frames`.
+        The video that `features` come from, as for `overlay`.
     features : Features
         With `points` and `homographies`; descriptors that are not there are left out.
     path : path
@@ -365,7 +370,9 @@ def _muted(frame: Frame) -> Picture:
 
 
 def _into_corner(picture: Picture, legend: Picture) -> None:
-    picture[-legend.shape[0]:, :legend.shape[1]] = legend
+    """Put the legend into the lower left corner, unless it would take much of the picture."""
+    if legend.shape[1] <= picture.shape[1] // 2:
+        picture[-legend.shape[0]:, :legend.shape[1]] = legend
 
 
 class _Tracks:
@@ -382,6 +389,8 @@ class _Tracks:
         video = features.meta.get("video", {})
         self.size = (video["width"], video["height"]) if video.get("width") else None
         self.count: int | None = video.get("decoded_frames")
+        self._video = video
+        self._told = features.path or f"the {name}"
         self.last = len(features.homographies) - 1
         self._first, self._step = params.start, params.step
         self._order = np.argsort(features.frame, kind="stable")
@@ -394,11 +403,14 @@ class _Tracks:
     def __len__(self) -> int:
         return len(self._ends)
 
-    def check_size(self, name: str, width: int, height: int) -> None:
-        """Refuse frames of another size."""
+    def check(self, source: Source, width: int, height: int) -> None:
+        """Refuse frames of another size; warn of a video of another content."""
         if self.size not in (None, (width, height)):
-            raise VideoError(f"{name} is not the video of the features: its frames are {width}x{height} pixels, not "
-                             f"{'x'.join(map(str, self.size))}.")
+            raise VideoError(f"{_name(source)} is not the video of the features: its frames are {width}x{height} "
+                             f"pixels, not {'x'.join(map(str, self.size))}.")
+        if not is_of(self._video, source):
+            logging.getLogger("idt").warning("%s has another content than the video of %s (%s): the trajectories need "
+                                             "not fit.", _name(source), self._told, self._video["name"])
 
     def busiest(self) -> int:
         """Return the index of the frame on which most tracks end, the first processed one if there are none."""
@@ -440,12 +452,11 @@ def _overlays(source: Source, sampling: dict[str, Any], shown: Sequence[_Tracks]
 
     `count` frames are expected to be decoded; None: as many as the features tell.
     """
-    name = _name(source)
     fastest = _rounded_up(max(float(np.quantile(np.hypot(*tracks.motion.T), 0.9)) if len(tracks) else 1.0
                               for tracks in shown))
     least = _SHORT_SIDE if len(shown) == 1 else _BESIDE
     with contextlib.ExitStack() as opened:
-        columns = [_drawn(opened.enter_context(frames(source, colour=True, **sampling)), tracks, beneath, name,
+        columns = [_drawn(opened.enter_context(frames(source, colour=True, **sampling)), tracks, beneath, source,
                           count or tracks.count, side, least, fastest) for tracks in shown]
         for pictures in zip(*columns, strict=True):
             yield _joined(pictures, headings) if headings else pictures[0]
@@ -480,13 +491,22 @@ def _write(picture: Picture, text: str, at: tuple[int, int], height: float, widt
     """Write a line of text of some height from a point on, which is half-way up, cut where it is too wide."""
     import cv2
 
-    text = "".join(c if " " <= c <= "~" else "?" for c in text)  # the font has no others
-    cut = text
+    text = cut = _writable(text)
     while cut and _width(text, height) > width:
         cut = cut[:-1]
         text = cut.rstrip() + "..."
     cv2.putText(picture, text, (at[0], at[1] + round(height / 2)), cv2.FONT_HERSHEY_SIMPLEX, height / _CAPITALS, colour,
                 1, cv2.LINE_AA)
+
+
+def _writable(text: str) -> str:
+    """Return a text of characters that the font has: before OpenCV 5, letters without their marks, or ``?``."""
+    import cv2
+
+    if hasattr(cv2, "FontFace"):
+        return "".join(c if c.isprintable() else "?" for c in text)
+    parts = (c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return "".join(c if " " <= c <= "~" else "?" for c in parts)
 
 
 def _width(text: str, height: float) -> int:
@@ -495,15 +515,16 @@ def _width(text: str, height: float) -> int:
     return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, height / _CAPITALS, 1)[0][0]
 
 
-def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, name: str, count: int | None,
+def _drawn(reader: FrameReader, tracks: _Tracks, beneath: _Tracks | None, source: Source, count: int | None,
            side: int | None, least: int, fastest: float) -> Iterator[Picture]:
     """Yield the frames of the reader, resized, with the tracks over them; `count` is what it is expected to decode."""
+    name = _name(source)
     shades, palette = _shades(tracks.motion / fastest)
     layers: list[tuple[_Tracks, NDArray[np.intp], _Trails]] = []
     for frame in reader:
         if not layers:
             height, width = frame.grey.shape
-            tracks.check_size(name, width, height)
+            tracks.check(source, width, height)
             short = min(height, width)
             zoom = max(1, round(least / short)) if side is None else side / short
             shape = (round(height * zoom), round(width * zoom))
@@ -630,7 +651,8 @@ def _patches(source: Source, track: _Tracks, params: Params, indices: NDArray[np
     with frames(source, colour=True, **sampling) as reader:
         for point, frame in zip(points, reader, strict=False):
             assert frame.bgr is not None
-            track.check_size(name, frame.grey.shape[1], frame.grey.shape[0])
+            if not patches:
+                track.check(source, frame.grey.shape[1], frame.grey.shape[0])
             corners = _patch(point, scale, params, frame.grey.shape)
             (left, upper), (right, lower) = np.rint(corners).astype(int).tolist()
             patch = _resized(frame.bgr[upper:lower, left:right], (side, side))
@@ -802,13 +824,13 @@ def _legend(text: str, short_side: int, strength: Callable[[NDArray[np.float64]]
     """Return the colour wheel, with the strength of colour of each share of the largest speed, beside a text."""
     import cv2
 
-    radius = max(short_side // 16, 4)
+    radius = max(short_side // 16, 20)
     margin = radius // 3
     y, x = np.mgrid[-radius:radius + 1, -radius:radius + 1] / radius
     speed = np.hypot(x, y)
     scale = strength(speed) / np.maximum(speed, 1e-9)
     wheel = _wheel(np.stack([x * scale, y * scale], axis=-1)) * (speed <= 1)[:, :, None]
-    size = radius / 70
+    size = max(radius / 70, _READABLE / _CAPITALS)
     (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
     side = 2 * radius + 1
     legend = np.full((side + 2 * margin, side + 3 * margin + width, 3), _DARK, np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 import subprocess
 import sys
@@ -13,11 +14,12 @@ import av
 import cv2
 import numpy as np
 import pytest
+from clips import write_clip
 
 from idt.errors import OutputError, ParameterError, VideoError
 from idt.features import Features
 from idt.params import Params
-from idt.video import frames
+from idt.video import frames, identity
 from idt.video_flow import FlowParams
 from idt.view import draw_flow, draw_trajectory, flow_colours, overlay
 from synthetic import pan
@@ -311,16 +313,25 @@ def test_headings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [*dict.fromkeys(text for text in written if "px" not in text)] == [
         '1 trajectory, stride = 8, flow = "farneback"', '2 trajectories, stride = 5, flow = "tvl1"']
     written.clear()
-    one.save(tmp_path / "ä.npz")
-    saved = Features.load(tmp_path / "ä.npz")
-    monkeypatch.chdir(tmp_path)
-    overlay(video, dataclasses.replace(saved, path="ä.npz"), tmp_path / "a.png", beside=one)
-    assert [*dict.fromkeys(text for text in written if "px" not in text)] == [
-        "1 trajectory, ?.npz", "1 trajectory, features"]
-    written.clear()
+    one.save(tmp_path / "a.npz")
+    saved = Features.load(tmp_path / "a.npz")
     overlay(video, dataclasses.replace(saved, path="x" * 500), tmp_path / "a.png", beside=one)
     assert any(text.startswith("1 trajectory, xxxx") and text.endswith("x...") and len(text) < 250
                for text in written)
+    assert "1 trajectory, features" in written
+
+
+@pytest.mark.parametrize(("all_letters", "name"), [(True, "née 歩く?.npz"), (False, "nee ???.npz")])
+def test_headings_in_any_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_letters: bool, name: str) -> None:
+    if all_letters:
+        monkeypatch.setattr(cv2, "FontFace", None, raising=False)
+    else:
+        monkeypatch.delattr(cv2, "FontFace", raising=False)  # as in OpenCV 4
+    written = texts(monkeypatch)
+    found = features([6], track((10, 10), (4, 0))[None], size=(WIDTH * 3, HEIGHT))
+    found = dataclasses.replace(found, path="née 歩く\udcff.npz")
+    overlay(black(width=WIDTH * 3), found, tmp_path / "a.png", beside=found)
+    assert {text for text in written if "px" not in text} == {f"1 trajectory, {name}"}
 
 
 def test_legend(tmp_path: Path) -> None:
@@ -330,6 +341,23 @@ def test_legend(tmp_path: Path) -> None:
     assert hue(wheel[60, 80].tolist()) == pytest.approx(0, abs=4)
     assert hue(wheel[80, 45].tolist()) == pytest.approx(55, abs=4)
     assert (corner[:, 115:] > 200).any()
+
+
+def test_legends_can_be_read_or_are_left_out(tmp_path: Path) -> None:
+    found = features([6], track((10, 10), (1.5, 0))[None])
+
+    def ink(side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the text of the scale, and the picture."""
+        overlay(black(), found, tmp_path / "a.png", frame=1, side=side)  # before there are tracks
+        picture = cv2.imread(str(tmp_path / "a.png"))
+        return np.flatnonzero((picture[:, max(side // 16, 20) * 2 + 15:] > 150).any(axis=(1, 2))), picture
+
+    for side, across in [(720, 91), (360, 45), (270, 41)]:
+        rows, picture = ink(side)
+        assert rows[-1] - rows[0] >= 14
+        assert (np.ptp(picture.astype(int), axis=2) > 60).any(axis=0).sum() == pytest.approx(across, abs=4)
+    for side in (180, 16):
+        assert (ink(side)[1] == 0).all()
 
 
 @pytest.mark.parametrize(("speed", "scale"), [(0.01, "1"), (1, "1"), (1.2, "2"), (5, "5"), (7, "10"), (12, "20")])
@@ -620,6 +648,56 @@ def test_features_of_another_video(tmp_path: Path, name: str) -> None:
     with pytest.raises(VideoError, match=r"The array has no frame to draw on: its 12 frames end before"):
         overlay(black(), late, tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_video_of_another_content(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    one, other = (rng.integers(0, 256, (COUNT, HEIGHT, WIDTH)).astype(np.uint8) for _ in range(2))
+    for name, pictures in [("one.avi", one), ("other.avi", other)]:
+        write_clip(tmp_path / name, pictures)
+    (tmp_path / "renamed.avi").write_bytes((tmp_path / "one.avi").read_bytes())
+    os.utime(tmp_path / "renamed.avi", (0, 0))
+
+    def of(source: Any, path: str | None) -> Features:
+        found = features([6], track((10, 10), (4, 0))[None])
+        found.meta["video"] |= identity(source)
+        return dataclasses.replace(found, path=path)
+
+    def told(video: Any, found: Features, beside: Features | None = None) -> list[str]:
+        caplog.clear()
+        source = tmp_path / video if isinstance(video, str) else video
+        overlay(source, found, tmp_path / "a.png", beside=beside)
+        assert (tmp_path / "a.png").exists()
+        shown = [*caplog.messages]
+        if beside is None:
+            caplog.clear()
+            draw_trajectory(source, found, tmp_path / "b.png", 0)
+            assert caplog.messages == shown
+        return shown
+
+    mine = of(tmp_path / "one.avi", "one.avi.npz")
+    assert told("one.avi", mine) == told("renamed.avi", mine) == []
+    wrong = (f"{tmp_path}/other.avi has another content than the video of one.avi.npz (one.avi): the trajectories need "
+             "not fit.")
+    assert told("other.avi", mine) == [wrong]
+    assert told("renamed.avi", of(tmp_path / "other.avi", None)) == [
+        f"{tmp_path}/renamed.avi has another content than the video of the features (other.avi): the trajectories need "
+        "not fit."]
+    theirs = of(tmp_path / "other.avi", "other.avi.npz")
+    assert told("one.avi", mine, theirs) == [
+        f"{tmp_path}/one.avi has another content than the video of other.avi.npz (other.avi): the trajectories need "
+        "not fit."]
+    assert told("other.avi", mine, theirs) == [wrong]
+    # Arrays are compared with arrays; what a file holds and what was decoded from it are not.
+    assert told(one, of(one, None)) == told(one, mine) == told("other.avi", of(one, None)) == []
+    assert told(other, of(one, None)) == ["The array has another content than the video of the features (array): the "
+                                          "trajectories need not fit."]
+    caplog.clear()
+    small = features([6], track((10, 10), (4, 0))[None], size=(40, 30))
+    small.meta["video"] |= identity(one)
+    with pytest.raises(VideoError):
+        overlay(other, small, tmp_path / "a.png")
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.mp4"])
