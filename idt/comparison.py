@@ -412,15 +412,15 @@ class _Run:
         self.costs.add(math.nan, "extract", method.name)  # what the network took, nobody has told
         self.costs.charge(method.name, "extract", method.name)
         if method.scores is not None:
-            table = read_scores(method.scores, self._dataset)
-            table.require(self._dataset, (n for split in splits for n in split.test), "tested")
+            table = read_scores(method.scores, self._dataset, splits, method.name)
+            table.require(self._dataset, [(split, split.test) for split in splits], "tested")
             if method.name in self._weighted:
-                table.require(self._dataset, (n for split in splits for n in split.train),
+                table.require(self._dataset, [(split, split.train) for split in splits],
                               f"on a training side, where the weights of {self._weighted[method.name]} are found,")
             return table
         assert method.features is not None
-        table = read_vectors(method.features, self._dataset)
-        table.require(self._dataset, self._used, "used")
+        table = read_vectors(method.features, self._dataset, splits)
+        table.require(self._dataset, [(split, (*split.train, *split.test)) for split in splits], "used")
         self.costs.add(method.features.stat().st_size, "features", method.name)
         self.costs.add(len(self._used) * table.values[0].nbytes, "vectors", method.name)
         for kind in _BYTES:
@@ -510,16 +510,14 @@ class _Run:
 
     def _look_up(self, side: _Side, method: ExternalMethod) -> None:
         """Note the scores of a table, or those that its features give."""
-        values, train, test = self._tables[method.name].values, list(side.split.train), list(side.split.test)
+        table, train, test = self._tables[method.name], side.split.train, side.split.test
         if method.scores is not None:
-            side.scores[method.name] = values[test].astype(np.float64)
+            side.scores[method.name] = table.of(side.split, test).astype(np.float64)
             if method.name in self._weighted:
-                side.inner[method.name] = values[train].astype(np.float64)
+                side.inner[method.name] = table.of(side.split, train).astype(np.float64)
             return
         with self.costs.timed("classify", method.name):
-            rows = values[train + test]
-            length = np.linalg.norm(rows, axis=1, keepdims=True)
-            kernel = gram(np.divide(rows, length, out=np.zeros_like(rows), where=length > 0))
+            kernel = gram(table.unit(side.split, (*train, *test)))
         self._classify(side, method.name, kernel, method)
 
     def _fuse(self, side: _Side, fusion: Fusion) -> None:

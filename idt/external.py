@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,17 +13,21 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from idt.datasets import Dataset
+from idt.datasets import Dataset, Split
 from idt.errors import FormatError, ParameterError
-from idt.params import nearest
+from idt.evaluation import COMBINED
+from idt.params import allowed_text, nearest
 from idt.work import VIDEO_SUFFIXES, path_below
 
 Array: TypeAlias = NDArray[Any]
 Paths: TypeAlias = str | os.PathLike[str]
 
-_NO_FEATURES = frozenset({"", "channel", "class", "group", "label", "method", "predicted", "split", "target"})
-_PLACE = ("path", "start", "end")  # columns that tell which clip a row is of
+_NO_FEATURES = frozenset({"channel", "class", "group", "label", "method", "predicted", "target"})
+_PLACE = ("path", "split", "start", "end")  # columns that tell which clip a row is of, and which split it is for
+_ARRAYS = frozenset({*_PLACE, "scores", "classes", "features"})
 _PREFIX = "score_"  # of the classes in the tables of this package
+_LIKE = {"scores": "a class", "features": "a feature"}  # what any other column is
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}  # that spreadsheets write in place of commas
 _TOLERANCE = 1e-6  # s, of the ends of a segment
 
 
@@ -34,81 +39,114 @@ class Table:
     ----------
     path : Path
         The file.
-    values : ndarray, shape (clips, columns), float32 or float64
-        A row for each item of the dataset, 0 where the file has none; the columns of scores are its classes.
-    given : ndarray, shape (clips,), bool
-        Which clips the file has a row for.
+    values : ndarray, shape (rows, columns), float32 or float64
+        The columns of scores are the classes of the dataset, in its order.
+    rows : dict of str to ndarray, shape (clips,), int
+        By the name of a split the row of each item of the dataset, -1 where the file has none.
+    by_split : bool
+        Whether each row counts for one split alone, and not for all of them.
     """
 
     path: Path
     values: Array
-    given: NDArray[np.bool_]
+    rows: Mapping[str, NDArray[np.intp]]
+    by_split: bool
 
-    def require(self, dataset: Dataset, clips: Iterable[int], use: str) -> None:
-        """Raise `FormatError` unless there is a row for each of the clips, which are used as `use` says."""
-        wanted = sorted(set(clips))
-        if missing := [n for n in wanted if not self.given[n]]:
-            item = dataset.items[missing[0]]
-            raise FormatError(f"{self.path}: there is no row for {path_below(item.path, _above(dataset))} "
-                              f"({len(missing)} of {len(wanted)} clips that are {use} have none).")
+    def require(self, dataset: Dataset, sides: Iterable[tuple[Split, Iterable[int]]], use: str) -> None:
+        """Raise `FormatError` unless there is a row for each clip of the splits, which are used as `use` says."""
+        told = list(sides)
+        if not self.by_split:  # the rows of all are the same
+            told = [(told[0][0], [n for _, clips in told for n in clips])]
+        for split, clips in told:
+            wanted = sorted(set(clips))
+            if missing := [n for n in wanted if self.rows[split.name][n] < 0]:
+                row = f"row of {split.name}" if self.by_split else "row"
+                clip = path_below(dataset.items[missing[0]].path, _above(dataset))
+                raise FormatError(f"{self.path}: there is no {row} for {clip} ({len(missing)} of {len(wanted)} clips "
+                                  f"that are {use} have none).")
+
+    def of(self, split: Split, clips: Sequence[int]) -> Array:
+        """Return the rows of clips in a split; they must have some, see `require`."""
+        return self.values[self.rows[split.name][list(clips)]]
+
+    def unit(self, split: Split, clips: Sequence[int]) -> Array:
+        """Return the rows of clips in a split, each scaled to length 1, apart from zeros."""
+        rows = self.of(split, clips)
+        for size in (np.max, np.linalg.norm):  # the largest first: squares of what is left are in range
+            lengths = size(np.abs(rows), axis=1, keepdims=True)
+            np.divide(rows, lengths, out=rows, where=lengths > 0)
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
 class _Raw:
-    """What a file holds: a row of each array for each clip, and what errors call the rows."""
+    """What a file holds: a row of each array for each clip, and what errors call the rows.
+
+    `own` tells that this package wrote it, whose scores are -inf of a class that a training side lacks.
+    """
 
     paths: Sequence[str]
+    splits: Sequence[str] | None
     ends: Sequence[tuple[float | None, float | None]] | None
     columns: Sequence[str]
     values: Array
     called: Callable[[int], str]
+    own: bool = False
 
 
-def read_scores(path: Paths, dataset: Dataset) -> Table:
+def read_scores(path: Paths, dataset: Dataset, splits: Sequence[Split], method: str) -> Table:
     """Read the scores of clips: a CSV with a column ``path`` and one for each class, or arrays in a file.
 
     A clip is named by its path below the dataset, or any end of it that no other clip has, such as the name of its
     file, with or without the suffix; longer paths that end like this are taken, too. Where several clips are segments
-    of one video, ``start`` and ``end`` (s) tell which. The columns of classes may also be named ``score_CLASS``, as in
-    the tables that `idt.results` writes; other columns are then passed over. An ``.npz`` or ``.h5`` has the arrays
-    ``path`` (texts), ``scores`` (clips, classes) and ``classes`` (texts), and perhaps ``start`` and ``end``.
+    of one video, ``start`` and ``end`` (s) tell which. With a column ``split`` each row counts for the split of this
+    name alone, whatever the capitals (1 is enough for "split 1"); without it rows count for all splits.
+
+    The columns of classes may also be named ``score_CLASS``, as in the tables that `idt.results` and
+    `idt.comparison_results` write; other columns are then passed over. Of such a table with a column ``channel`` the
+    rows of all channels combined count; with a column ``method``, those of the method.
+
+    An ``.npz`` or ``.h5`` has the arrays ``path`` (texts), ``scores`` (clips, classes) and ``classes`` (texts), and
+    perhaps ``split`` (texts or integers), ``start`` and ``end``.
 
     Parameters
     ----------
     path : path
     dataset : Dataset
+    splits : sequence of Split
+        Those that are compared on.
+    method : str
+        The name of the method.
 
     Raises
     ------
     FormatError
-        The file cannot be read or lacks something; a clip is unknown, ambiguous or named twice; a class is unknown or
-        has no column; a value is no finite number. The row and the column are named.
+        The file cannot be read or lacks something; a clip is unknown, ambiguous or named twice; a split, or a class, is
+        unknown; a class has no column; a value is no finite number. The row and the column are named.
     ParameterError
         An ``.h5`` cannot be read without h5py.
     """
-    raw = _read(Path(path), "scores")
+    raw = _read(Path(path), "scores", method)
     order = _order(raw.columns, dataset, Path(path))
-    return _placed(replace(raw, columns=dataset.classes, values=raw.values[:, order]), dataset, Path(path))
+    return _placed(replace(raw, columns=dataset.classes, values=raw.values[:, order]), dataset, splits, Path(path))
 
 
-def read_vectors(path: Paths, dataset: Dataset) -> Table:
+def read_vectors(path: Paths, dataset: Dataset, splits: Sequence[Split]) -> Table:
     """Read the features of clips: a CSV with a column ``path`` and any number of others, or arrays in a file.
 
     An ``.npz`` or ``.h5`` has the arrays ``path`` (texts) and ``features`` (clips, columns). All else, and the errors,
     are those of `read_scores`.
     """
-    raw = _read(Path(path), "features")
-    return _placed(raw, dataset, Path(path))
+    return _placed(_read(Path(path), "features"), dataset, splits, Path(path))
 
 
-def _read(path: Path, what: Literal["scores", "features"]) -> _Raw:
+def _read(path: Path, what: Literal["scores", "features"], method: str = "") -> _Raw:
     suffix = path.suffix.lower()
     try:
         if suffix == ".csv":
-            return _from_csv(path, what)
+            return _from_csv(path, what, method)
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return _from_arrays(path, what, {name: file[name] for name in file.files})
+            return _from_arrays(path, what, _npz_arrays(path))
         if suffix in (".h5", ".hdf5"):
             return _from_arrays(path, what, _h5_arrays(path))
     except OSError as error:
@@ -120,40 +158,67 @@ def _read(path: Path, what: Literal["scores", "features"]) -> _Raw:
     raise FormatError(f"{path}: a table of {what} is a CSV (.csv), .npz or .h5 file.")
 
 
-def _from_csv(path: Path, what: str) -> _Raw:
-    paths, ends, lines, rows = [], [], [], []
+def _from_csv(path: Path, what: str, method: str) -> _Raw:
+    with open(path, "rb") as raw:
+        if raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in raw.read(1000):
+            raise FormatError(f"{path}: the table is UTF-16, or no text at all: save it as CSV in UTF-8.")
+    paths, splits, ends, lines, rows, seen = [], [], [], [], [], []
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # names need not be UTF-8
+        first = file.readline()
+        for separator, called in _SEPARATORS.items():
+            if separator in first and "path" in [name.strip().strip('"') for name in first.split(separator)]:
+                raise FormatError(f"{path}: the columns are separated by {called}: it must be commas.")
+        file.seek(0)
         reader = csv.reader(file, skipinitialspace=True, strict=True)
         try:
             header = [name.strip() for name in next(reader, [])]
-            if "path" not in header:
-                raise FormatError(f"{path}: the first line names no column path, which tells the clip of a row.")
-            if strays := [name for name in header if what != "scores" and (
-                    name.casefold() in _NO_FEATURES or name.startswith("Unnamed:"))]:
-                raise FormatError(f"{path}: the column {strays[0]!r} does not look like a feature: take it out (pandas "
-                                  "writes no numbers of rows with index=False).")
-            if len(set(header)) < len(header):
-                raise FormatError(f"{path}: the first line names a column twice: {_twice(header)}.")
             prefixed = what == "scores" and any(name.startswith(_PREFIX) for name in header)
+            _check_header(header, what, prefixed, path)
             chosen = [n for n, name in enumerate(header)
                       if (name.startswith(_PREFIX) if prefixed else name not in _PLACE)]
+            kind = next((name for name in ("channel", "method") if prefixed and name in header), None)
+            wanted = {"channel": COMBINED, "method": method, None: ""}[kind]
             for fields in reader:
                 if not any(fields):
                     continue
                 where = f"{path}, line {reader.line_num}"
                 if len(fields) != len(header):
                     raise FormatError(f"{where}: {len(fields)} fields, but the first line names {len(header)} columns.")
-                row = {name: field.strip() for name, field in zip(header, fields, strict=True) if name in _PLACE}
+                row = {name: field.strip() for name, field in zip(header, fields, strict=True)
+                       if name in (*_PLACE, kind)}
+                if kind is not None and row[kind] != wanted:
+                    seen.append(row[kind])
+                    continue
                 paths.append(row["path"])
+                splits.append(row.get("split", ""))
                 ends.append((_seconds(row.get("start"), where), _seconds(row.get("end"), where)))
                 lines.append(reader.line_num)
                 rows.append(_numbers([fields[n] for n in chosen], [header[n] for n in chosen], where))
         except csv.Error as error:
             raise FormatError(f"{path}, line {reader.line_num}: not CSV ({error}).") from error
+    if seen and not rows:
+        raise FormatError(f"{path}: no row is of the {kind} {wanted!r}; there are "
+                          f"{allowed_text(wanted, list(dict.fromkeys(seen)))}")
     values = np.array(rows, np.float64).reshape(len(rows), len(chosen))
     names = [header[n].removeprefix(_PREFIX if prefixed else "") for n in chosen]
-    return _Raw(paths, ends if {"start", "end"} & set(header) else None, names, values,
-                lambda n: f"{path}, line {lines[n]}")
+    return _Raw(paths, splits if "split" in header else None, ends if {"start", "end"} & set(header) else None, names,
+                values, lambda n: f"{path}, line {lines[n]}", kind is not None)
+
+
+def _check_header(header: Sequence[str], what: str, prefixed: bool, path: Path) -> None:
+    """Raise `FormatError` unless the columns of a CSV may be what they have to be."""
+    if "path" not in header:
+        alike = [name for name in header if name.lower() == "path"]
+        raise FormatError(f"{path}: the first line names no column path, which tells the clip of a row" + (
+            f", but {alike[0]}: capitals count." if alike else "."))
+    for name in header if not prefixed else ():  # else it is passed over
+        if name == "" or name.startswith("Unnamed:") or (what == "features" and name.casefold() in _NO_FEATURES):
+            raise FormatError(f"{path}: the column {name!r} does not look like {_LIKE[what]}: take it out (pandas "
+                              "writes no numbers of rows with index=False).")
+        if what == "features" and name not in _PLACE and name.casefold() in _PLACE:
+            raise FormatError(f"{path}: the column {name!r} must be called {name.casefold()!r}: capitals count.")
+    if len(set(header)) < len(header):
+        raise FormatError(f"{path}: the first line names a column twice: {_twice(header)}.")
 
 
 def _numbers(fields: Sequence[str], names: Sequence[str], where: str) -> Array:
@@ -175,6 +240,27 @@ def _seconds(text: str | None, where: str) -> float | None:
         raise FormatError(f"{where}: start and end are times in seconds or empty, not {text!r}.") from None
 
 
+def _npz_arrays(path: Path) -> dict[str, Array]:
+    arrays = {}
+    with open(path, "rb") as raw:
+        start = raw.read(6)
+        if start == b"\x93NUMPY":
+            raise FormatError(f"{path}: this is a single array (.npy): save all that a table has with numpy.savez.")
+        if not start.startswith(b"PK"):
+            raise FormatError(f"{path}: this is no .npz file, which numpy.savez writes.")
+        raw.seek(0)
+        with np.load(raw, allow_pickle=False) as file:
+            for name in _ARRAYS & set(file.files):
+                try:
+                    arrays[name] = file[name]
+                except ValueError as error:
+                    if "allow_pickle" not in str(error):
+                        raise
+                    raise FormatError(f"{path}: {name} holds Python objects, which are not read: save texts as "
+                                      "numpy.array(names, dtype=str), and numbers as an array of one type.") from None
+    return arrays
+
+
 def _h5_arrays(path: Path) -> dict[str, Array]:
     try:
         import h5py
@@ -182,7 +268,7 @@ def _h5_arrays(path: Path) -> dict[str, Array]:
         raise ParameterError(f"{path} needs h5py, but that is not installed: pip install densetraj[h5].") from None
     with h5py.File(path, "r") as file:
         return {name: one.asstr()[()] if h5py.check_string_dtype(one.dtype) else one[()]
-                for name, one in file.items() if isinstance(one, h5py.Dataset)}
+                for name, one in file.items() if name in _ARRAYS and isinstance(one, h5py.Dataset)}
 
 
 def _from_arrays(path: Path, what: str, arrays: Mapping[str, Array]) -> _Raw:
@@ -194,19 +280,26 @@ def _from_arrays(path: Path, what: str, arrays: Mapping[str, Array]) -> _Raw:
     if values.dtype.kind not in "fiu" or values.ndim != 2:
         raise FormatError(f"{path}: {what} has the shape {values.shape} and type {values.dtype}: it must be a table of "
                           "numbers, one clip a row.")
-    lengths = {"path": len(values), "start": len(values), "end": len(values)}
+    lengths = dict.fromkeys(_PLACE, len(values))
     for name, length in (lengths | {"classes": values.shape[1]} if what == "scores" else lengths).items():
         if name in arrays and arrays[name].shape != (length,):
             raise FormatError(f"{path}: {name} has the shape {arrays[name].shape}, but {what} {values.shape}.")
     paths, *classes = ([_text(one, name, path) for one in arrays[name].tolist()] for name in texts)
+    splits = None
+    if "split" in arrays:
+        splits = [str(one) if type(one) is int else _text(one, "split", path) for one in arrays["split"].tolist()]
     ends = None
     if {"start", "end"} & arrays.keys():
         nothing = np.full(len(values), np.nan)
+        both = [arrays.get(name, nothing) for name in ("start", "end")]
+        if not all(times.dtype.kind in "fiu" for times in both):
+            raise FormatError(f"{path}: start and end must be numbers, seconds or NaN, not of the types "
+                              f"{' and '.join(str(times.dtype) for times in both)}.")
         ends = [(None if np.isnan(start) else float(start), None if np.isnan(end) else float(end))
-                for start, end in zip(arrays.get("start", nothing), arrays.get("end", nothing), strict=True)]
+                for start, end in zip(*both, strict=True)]
     columns = classes[0] if classes else [f"column {n}" for n in range(values.shape[1])]
     kind = np.float32 if values.dtype in (np.float16, np.float32) else np.float64
-    return _Raw(paths, ends, columns, values.astype(kind, copy=False), lambda n: f"{path}, row {n}")
+    return _Raw(paths, splits, ends, columns, values.astype(kind, copy=False), lambda n: f"{path}, row {n}")
 
 
 def _text(value: Any, name: str, path: Path) -> str:
@@ -221,7 +314,7 @@ def _order(columns: Sequence[str], dataset: Dataset, path: Path) -> list[int]:
         if name not in dataset.classes:
             alike = [label for label in dataset.classes if label.lower() == name.lower()]
             raise FormatError(f"{path}: the column {name} is no class of {dataset.name}" + (
-                f", which has {alike[0]}: capitals count." if alike else nearest(name, dataset.classes)))
+                f", which has {alike[0]}: capitals count." if alike else nearest(name, (*dataset.classes, *_PLACE))))
     if len(set(columns)) < len(columns):
         raise FormatError(f"{path}: a class has two columns: {_twice(columns)}.")
     if missing := [label for label in dataset.classes if label not in columns]:
@@ -234,15 +327,18 @@ def _twice(names: Sequence[str]) -> str:
     return next(name for n, name in enumerate(names) if name in names[:n])
 
 
-def _placed(raw: _Raw, dataset: Dataset, path: Path) -> Table:
-    """Return the rows in the order of the clips."""
-    values = raw.values
+def _placed(raw: _Raw, dataset: Dataset, splits: Sequence[Split], path: Path) -> Table:
+    """Return the table, whose rows have found their clips and splits."""
     if not raw.paths:
         raise FormatError(f"{path}: the table has no row.")
-    if not values.shape[1]:
+    if not raw.values.shape[1]:
         raise FormatError(f"{path}: the table has no column of numbers.")
-    clip_of = _finder(dataset)
-    found: dict[int, int] = {}
+    names = [split.name for split in splits]
+    if not set(names).isdisjoint(dataset.official):  # a table of all of them is one of some of them
+        names += dataset.official
+    nothing = np.full(len(dataset.items), -1, np.intp)
+    rows = dict.fromkeys(names, nothing) if raw.splits is None else {name: nothing.copy() for name in names}
+    clip_of, split_of = _finder(dataset), _split_finder(names)
     unknown = []
     for n, name in enumerate(raw.paths):
         try:
@@ -253,22 +349,35 @@ def _placed(raw: _Raw, dataset: Dataset, path: Path) -> Table:
             unknown.append(n)
             continue
         clip = _segment(clips, dataset, raw.ends[n] if raw.ends else None, f"{raw.called(n)}: {name}")
-        if clip in found:
-            raise FormatError(f"{raw.called(n)}: {name} is given for the second time, after {raw.called(found[clip])}.")
-        found[clip] = n
+        split, of_split = names[0], ""
+        if raw.splits is not None:
+            found = split_of(raw.splits[n])
+            if found is None:
+                raise FormatError(f"{raw.called(n)}: split is {raw.splits[n]!r}, but the splits are called "
+                                  f"{allowed_text(raw.splits[n], names)}")
+            split, of_split = found, f" of {found}"
+        if (before := rows[split][clip]) >= 0:
+            raise FormatError(f"{raw.called(n)}: {name}{of_split} is given for the second time, after "
+                              f"{raw.called(before)}.")
+        rows[split][clip] = n
     if unknown:
-        raise FormatError(f"{raw.called(unknown[0])}: {raw.paths[unknown[0]]} is no clip of {dataset.name} "
+        name = raw.paths[unknown[0]]
+        raise FormatError(f"{raw.called(unknown[0])}: {name} is no clip of {dataset.name}{_alike(name, dataset)} "
                           f"({len(unknown)} of {len(raw.paths)} rows are of none).")
-    wrong = np.argwhere(~np.isfinite(values))
+    wrong = np.argwhere(~(np.isfinite(raw.values) | (np.isneginf(raw.values) & raw.own)))
     if len(wrong):
         row, column = wrong[0]
-        raise FormatError(f"{raw.called(row)}: {raw.columns[column]} of {raw.paths[row]} is {values[row, column]}: all "
-                          "must be finite numbers.")
-    table = np.zeros((len(dataset.items), values.shape[1]), values.dtype)
-    table[list(found)] = values[list(found.values())]
-    given = np.zeros(len(dataset.items), bool)
-    given[list(found)] = True
-    return Table(path, table, given)
+        raise FormatError(f"{raw.called(row)}: {raw.columns[column]} of {raw.paths[row]} is {raw.values[row, column]}: "
+                          "all must be finite numbers.")
+    return Table(path, raw.values, rows, raw.splits is not None)
+
+
+def _split_finder(names: Sequence[str]) -> Callable[[str], str | None]:
+    """Return what finds the name of the split that a table names, None if there is none."""
+    known = {name.casefold().removeprefix("split "): name for name in names}
+    known |= {name.casefold(): name for name in names}
+    known |= {name: name for name in names}
+    return lambda given: known.get(given, known.get(given.casefold()))
 
 
 def _segment(clips: Sequence[int], dataset: Dataset, ends: tuple[float | None, float | None] | None, where: str) -> int:
@@ -287,23 +396,35 @@ def _segment(clips: Sequence[int], dataset: Dataset, ends: tuple[float | None, f
     raise FormatError(f"{where} has no segment from {ends[0]} to {ends[1]} s in {dataset.name}.")
 
 
-def _finder(dataset: Dataset) -> Callable[[str], list[int]]:
-    """Return what finds the clips of the video that a table names; `LookupError` names two that it may be."""
+def _alike(name: str, dataset: Dataset) -> str:
+    """Return what an error adds about a clip that is unknown, but known in other capitals."""
+    try:
+        clips = _finder(dataset, str.casefold)(name)
+    except LookupError:
+        return ""
+    return f", which has {path_below(dataset.items[clips[0]].path, _above(dataset))}: capitals count" if clips else ""
+
+
+def _finder(dataset: Dataset, same: Callable[[str], str] = str) -> Callable[[str], list[int]]:
+    """Return what finds the clips of the video that a table names; `LookupError` names two that it may be.
+
+    Parts of paths are compared as `same` makes them.
+    """
     clips: dict[str, list[int]] = {}
     for n, item in enumerate(dataset.items):
         clips.setdefault(os.path.abspath(item.path), []).append(n)
     whole: dict[tuple[str, ...], set[str]] = {}
     tails: dict[tuple[str, ...], set[str]] = {}
     for video in clips:
-        below = path_below(video, _above(dataset))
-        for parts in {below.parts, _without_suffix(below.parts)}:
+        below = tuple(map(same, path_below(video, _above(dataset)).parts))
+        for parts in {below, _without_suffix(below)}:
             whole.setdefault(parts, set()).add(video)
             for k in range(1, len(parts)):
                 tails.setdefault(parts[k:], set()).add(video)
 
     def find(name: str) -> list[int]:
         path = PurePath(os.path.normpath(name))
-        given = tuple(part for part in path.parts if part != path.anchor)
+        given = tuple(same(part) for part in path.parts if part != path.anchor)
         for parts in (given, _without_suffix(given)):
             longer = [whole[parts[k:]] for k in range(1, len(parts)) if parts[k:] in whole]
             for videos in (whole.get(parts), tails.get(parts), *longer):

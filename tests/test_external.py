@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
-from idt.datasets import Dataset, Item
+from idt.datasets import Dataset, Item, Split
 from idt.errors import FormatError, ParameterError
-from idt.external import read_scores, read_vectors
+from idt.external import read_scores as scores_of
+from idt.external import read_vectors as vectors_of
 
 NAMES = ["walk/a.avi", "walk/b.avi", "run/a.avi", "run/deep/c.mp4"]
+ONE, TWO = Split("split 1", (0, 1), (2, 3)), Split("Split 2", (2, 3), (0, 1))
+
+
+def read_scores(path, dataset, splits=(ONE,), method="net"):
+    return scores_of(path, dataset, splits, method)
+
+
+def read_vectors(path, dataset, splits=(ONE,)):
+    return vectors_of(path, dataset, splits)
+
+
+def given(table, split=ONE):
+    """The clips that a table has rows for."""
+    return np.flatnonzero(table.rows[split.name] >= 0).tolist()
 
 
 @pytest.fixture
@@ -29,45 +46,119 @@ def written(folder, text, name="t.csv"):
 
 def test_scores_come_in_the_order_of_clips_and_classes(dataset, tmp_path):
     path = written(tmp_path, "path,run,walk\nrun/a.avi,1,2\nwalk/a.avi, 3 ,-4e0\n\nwalk/b.avi,5,6\n")
-    table = read_scores(path, dataset)
-    np.testing.assert_array_equal(table.values, [[-4, 3], [6, 5], [2, 1], [0, 0]])
-    assert table.given.tolist() == [True, True, True, False]
-    table.require(dataset, [0, 2], "tested")
-    with pytest.raises(FormatError, match=r"t\.csv: there is no row for run/deep/c\.mp4 \(1 of 2 clips that are "):
-        table.require(dataset, [3, 1, 3], "tested")
+    table = read_scores(path, dataset, [ONE, TWO])
+    for split in (ONE, TWO):
+        np.testing.assert_array_equal(table.of(split, (2, 0, 1)), [[2, 1], [-4, 3], [6, 5]])
+        assert given(table, split) == [0, 1, 2]
+    table.require(dataset, [(ONE, [0]), (TWO, [2])], "tested")
+    with pytest.raises(FormatError, match=r"t\.csv: there is no row for run/deep/c\.mp4 \(1 of 2 clips that are t"):
+        table.require(dataset, [(ONE, [3, 1]), (TWO, [3])], "tested")
+
+
+SPLIT_ROWS = [("split 1", 2, 1), ("SPLIT 1", 3, 2), ("1", 0, 3), ("split 2", 0, 4), ("2", 1, 5)]
+
+
+@pytest.mark.parametrize("kind", ["csv", "npz", "texts", "h5"])
+def test_rows_count_for_the_split_that_they_name(dataset, tmp_path, kind):
+    names, clips, values = zip(*SPLIT_ROWS, strict=True)
+    paths, table = [NAMES[n] for n in clips], np.array(values, float)[:, None] * [1, 10]
+    if kind == "csv":
+        path = written(tmp_path, "split,f,path,g\n" + "".join(
+            f" {name},{value},{path},{value}0\n" for name, path, value in zip(names, paths, values, strict=True)))
+    else:
+        arrays = {"path": paths, "features": table, "split": names if kind != "npz" else [1, 1, 1, 2, 2]}
+        path = tmp_path / ("t.h5" if kind == "h5" else "t.npz")
+        if kind == "h5":
+            with h5py.File(path, "w") as file:
+                for name, one in arrays.items():
+                    file[name] = one
+        else:
+            np.savez(path, **arrays)
+    read = read_vectors(path, dataset, [ONE, TWO])
+    np.testing.assert_array_equal(read.of(ONE, (0, 2, 3)), [[3, 30], [1, 10], [2, 20]])
+    np.testing.assert_array_equal(read.of(TWO, (1, 0)), [[5, 50], [4, 40]])
+    assert (given(read, ONE), given(read, TWO)) == ([0, 2, 3], [0, 1])
+    read.require(dataset, [(ONE, (2, 3)), (TWO, (0, 1))], "tested")
+    with pytest.raises(FormatError, match=r": there is no row of Split 2 for run/a\.avi \(2 of 3 clips that are used "):
+        read.require(dataset, [(ONE, (0, 2, 3)), (TWO, (0, 2, 3))], "used")
+
+
+@pytest.mark.parametrize(("rows", "message"), [
+    ("split 3,walk/a,1\n", r"line 2: split is 'split 3', but the splits are called split 1, Split 2; did you mean Spl"),
+    ("test,walk/a,1\n", r"line 2: split is 'test', but the splits are called split 1, Split 2\.$"),
+    (",walk/a,1\n", r"line 2: split is '', but the splits are called split 1, Split 2\.$"),
+    ("1,walk/a,1\n2,walk/a,1\nSplit 1,walk/a.avi,1\n",
+     r"line 4: walk/a\.avi of split 1 is given for the second time, after .*t\.csv, line 2\.$"),
+    ("1,walk/a,1\n2,walk/b,inf\n", r"line 3: f of walk/b is inf: all must be finite numbers\.$"),
+])
+def test_what_is_wrong_with_splits(dataset, tmp_path, rows, message):
+    with pytest.raises(FormatError, match=message):
+        read_vectors(written(tmp_path, "split,path,f\n" + rows), dataset, [ONE, TWO])
+
+
+def test_names_of_splits_may_differ_in_capitals(dataset, tmp_path):
+    sides = [Split("A", (0,), (1,)), Split("a", (1,), (0,)), Split("1", (1,), (0,)), ONE]
+    path = written(tmp_path, "split,path,f\na,walk/a,1\nA,walk/b,2\n1,run/a,3\nsplit 1,walk/a,4\n")
+    read = read_vectors(path, dataset, sides)
+    assert [given(read, side) for side in sides] == [[1], [0], [2], [0]]
+
+
+def test_a_table_of_all_official_splits_is_one_of_some(dataset, tmp_path):
+    path = written(tmp_path, "split,path,f\n1,walk/a,1\n2,walk/a,2\n")
+    official = replace(dataset, official=("split 1", "Split 2"))
+    assert read_vectors(path, official, [TWO]).of(TWO, [0]) == 2
+    for one, splits in ((dataset, [ONE]), (official, [Split("fold 1", (0,), (1,))])):
+        with pytest.raises(FormatError, match=r"but the splits are called (split|fold) 1"):
+            read_vectors(path, one, splits)
 
 
 @pytest.mark.parametrize("name", ["run/deep/c.mp4", "deep/c.mp4", "c.mp4", "c", "run/deep/c", "./run//deep/c.mp4",
                                   "/else/where/run/deep/c.mp4", "videos/run/deep/c.avi"])
 def test_a_clip_is_found_by_any_end_of_its_path(dataset, tmp_path, name):
     table = read_vectors(written(tmp_path, f"path,f0,f1\n{name},1,2\n"), dataset)
-    np.testing.assert_array_equal(table.values[3], [1, 2])
-    assert table.given.tolist() == [False, False, False, True]
+    np.testing.assert_array_equal(table.of(ONE, [3]), [[1, 2]])
+    assert given(table) == [3]
 
 
 def test_a_whole_path_goes_before_the_end_of_another(tmp_path):
     items = tuple(Item(f"{tmp_path}/{name}", name[0]) for name in ("a.avi", "y/a.avi", "y/a.mp4"))
     dataset = Dataset(items, ("a", "y"), "made", "csv", str(tmp_path))
     table = read_vectors(written(tmp_path, "path,f\na,1\ny/a.mp4,3\ny/a.avi,2\n"), dataset)
-    np.testing.assert_array_equal(table.values[:, 0], [1, 2, 3])
+    np.testing.assert_array_equal(table.of(ONE, range(3)), [[1], [2], [3]])
     with pytest.raises(FormatError, match=r"line 2: y/a may be any of .*/y/a\.avi and .*/y/a\.mp4: give more "):
         read_vectors(written(tmp_path, "path,f\ny/a,1\n"), dataset)
 
 
-def test_tables_of_this_package_are_read(dataset, tmp_path):
-    path = written(tmp_path, "channel,split,path,start,end,label,predicted,score_walk,score_run\n"
-                             "combined,1,walk/a.avi,,,walk,run,0.5,0.75\n")
-    np.testing.assert_array_equal(read_scores(path, dataset).values[0], [0.5, 0.75])
+def test_of_an_evaluation_the_rows_of_all_channels_count(dataset, tmp_path):
+    head = "channel,split,path,start,end,label,predicted,score_walk,score_run\n"
+    rows = "hog,split 1,walk/a.avi,,,walk,run,9,9\ncombined,split 1,walk/a.avi,,,walk,run,0.5,-inf\n"
+    table = read_scores(written(tmp_path, head + rows), dataset)
+    np.testing.assert_array_equal(table.of(ONE, [0]), [[0.5, -np.inf]])
+    with pytest.raises(FormatError, match=r"t\.csv: no row is of the channel 'combined'; there are hog\.$"):
+        read_scores(written(tmp_path, head + "".join(rows.splitlines(keepends=True)[:1] * 2)), dataset)
+
+
+def test_of_a_comparison_the_rows_of_the_method_count(dataset, tmp_path):
+    head = "method,split,path,start,end,label,predicted,score_walk,score_run\n"
+    path = written(tmp_path, head + "net,split 1,walk/a.avi,,,walk,run,1,2\n"
+                                    '"a, b",split 1,walk/a.avi,,,walk,run,3,4\n')
+    for method, scores in (("net", [1, 2]), ("a, b", [3, 4])):
+        np.testing.assert_array_equal(read_scores(path, dataset, [ONE], method).of(ONE, [0]), [scores])
+    with pytest.raises(FormatError, match=r"t\.csv: no row is of the method 'Net'; there are net, a, b; did you mean "):
+        read_scores(path, dataset, [ONE], "Net")
+    with pytest.raises(FormatError, match=r"t\.csv: the table has no row\.$"):
+        read_scores(written(tmp_path, head), dataset)
 
 
 def test_segments_are_told_by_their_ends(tmp_path):
     dataset = Dataset((Item("v.avi", "x", None, (), 0.0, 1.5), Item("v.avi", "y", None, (), 1.5, None),
                        Item("w.avi", "y")), ("x", "y"), "made", "csv", ".")
     path = written(tmp_path, "path,start,end,f\nv.avi,1.5,,2\nw.avi,,,3\nv.avi,0,1.5,1\n")
-    np.testing.assert_array_equal(read_vectors(path, dataset).values[:, 0], [1, 2, 3])
+    np.testing.assert_array_equal(read_vectors(path, dataset).of(ONE, range(3)), [[1], [2], [3]])
     np.savez(tmp_path / "t.npz", path=["v", "w", "v"], start=[1.5, np.nan, 0], end=[np.nan, np.nan, 1.5],
              features=[[2.0], [3], [1]])
-    np.testing.assert_array_equal(read_vectors(tmp_path / "t.npz", dataset).values[:, 0], [1, 2, 3])
+    np.testing.assert_array_equal(read_vectors(tmp_path / "t.npz", dataset).of(ONE, range(3)),
+                                  [[1], [2], [3]])
     with pytest.raises(FormatError, match=r"line 2: v\.avi has no segment from 0\.0 to 2\.0 s in made\.$"):
         read_vectors(written(tmp_path, "path,start,end,f\nv.avi,0,2,2\n"), dataset)
     with pytest.raises(FormatError, match=r"line 2: v\.avi has 2 segments in made: tell which in start and end "):
@@ -88,10 +179,10 @@ def test_arrays_are_read_like_csv(dataset, tmp_path, kind):
             for name, values in arrays.items():
                 file[name] = values
     scores, vectors = read_scores(path, dataset), read_vectors(path, dataset)
-    np.testing.assert_array_equal(scores.values[:3], [[4, 3], [0, 0], [2, 1]])
-    np.testing.assert_array_equal(vectors.values[:3], [[3, 4, 5], [0, 0, 0], [0, 1, 2]])
+    np.testing.assert_array_equal(scores.of(ONE, [0, 2]), [[4, 3], [2, 1]])
+    np.testing.assert_array_equal(vectors.of(ONE, [0, 2]), [[3, 4, 5], [0, 1, 2]])
     assert (scores.values.dtype, vectors.values.dtype) == (np.float32, np.float64)
-    assert scores.given.tolist() == vectors.given.tolist() == [True, False, True, False]
+    assert given(scores) == given(vectors) == [0, 2]
 
 
 @pytest.mark.parametrize(("text", "message"), [
@@ -111,6 +202,15 @@ def test_arrays_are_read_like_csv(dataset, tmp_path, kind):
     ("path,walking,run\nwalk/a.avi,1,2\n", r"the column walking is no class of made; did you mean walk\?$"),
     ("path,walk,run,jump\nwalk/a.avi,1,2,3\n", r"the column jump is no class of made\.$"),
     ("path,run\nwalk/a.avi,1\n", r"there is no column for the class walk \(1 of 2 classes have none\)\.$"),
+    ("path;walk;run\nwalk/a.avi;0,5;2\n", r"t\.csv: the columns are separated by semicolons: it must be commas\.$"),
+    ('walk\t"path"\trun\n', r"t\.csv: the columns are separated by tabs: it must be commas\.$"),
+    ("walk,Path,run\n1,walk/a,2\n", r"the first line names no column path, which .*, but Path: capitals count\.$"),
+    ("path,walk,run,\nwalk/a,1,2,\n", r"the column '' does not look like a class: take it out \(pandas writes no "),
+    ("Unnamed: 0,path,walk,run\n0,walk/a,1,2\n", r"the column 'Unnamed: 0' does not look like a class: take it out \("),
+    ("path,walk,run,Split\nwalk/a,1,2,1\n", r"the column Split is no class of made; did you mean split\?$"),
+    ("path,walk,run\nWalk/A.avi,1,2\n",
+     r"line 2: Walk/A\.avi is no clip of made, which has walk/a\.avi: capitals count \(1 of 1 rows are of none\)\.$"),
+    ("path,walk,run\nA.avi,1,2\n", r"line 2: A\.avi is no clip of made \(1 of 1 rows are of none\)\.$"),
     ('path,walk,run\n"walk/a.avi,1,2\n', r"line 2: not CSV \(unexpected end of data\)\.$"),
 ])
 def test_what_is_wrong_with_scores(dataset, tmp_path, text, message):
@@ -138,7 +238,13 @@ def test_what_is_no_feature_is_not_learnt_from(dataset, tmp_path, header, name):
     ({"path": ["walk/a"], "scores": np.full((1, 2), np.nan), "classes": ["run", "walk"]},
      r"t\.npz, row 0: walk of walk/a is nan: all must be finite numbers\.$"),
     ({"path": np.array(["walk/a"], object), "scores": np.ones((1, 2)), "classes": ["run", "walk"]},
-     r"the table cannot be read \(Object arrays cannot be loaded"),
+     r"t\.npz: path holds Python objects, which are not read: save texts as numpy\.array\(names, dtype=str\), and num"),
+    ({"path": ["walk/a"], "scores": np.ones((1, 2)), "classes": ["run", "walk"], "start": ["0"]},
+     r"t\.npz: start and end must be numbers, seconds or NaN, not of the types <U1 and float64\.$"),
+    ({"path": ["walk/a"], "scores": np.ones((1, 2)), "classes": ["run", "walk"], "split": [1.0]},
+     r"t\.npz: split holds 1\.0: it must hold texts\.$"),
+    ({"path": ["walk/a"], "scores": np.ones((1, 2)), "classes": ["run", "walk"], "split": [1, 1]},
+     r"t\.npz: split has the shape \(2,\), but scores \(1, 2\)\.$"),
 ])
 def test_what_is_wrong_with_arrays(dataset, tmp_path, arrays, message):
     np.savez(tmp_path / "t.npz", **arrays)
@@ -153,9 +259,50 @@ def test_what_is_no_table(dataset, tmp_path):
         read_vectors(tmp_path / "t.txt", dataset)
     with pytest.raises(FormatError, match=r"t\.csv: the table has no column of numbers\.$"):
         read_vectors(written(tmp_path, "path\nwalk/a\n"), dataset)
-    for name in ("t.npz", "t.h5"):
-        with pytest.raises(FormatError, match=rf"{name}: the table cannot be read \("):
-            read_vectors(written(tmp_path, "no archive", name), dataset)
+    with pytest.raises(FormatError, match=r"t\.h5: the table cannot be read \("):
+        read_vectors(written(tmp_path, "no archive", "t.h5"), dataset)
+
+
+def test_what_is_no_archive(dataset, tmp_path):
+    path = tmp_path / "t.npz"
+    np.save(tmp_path / "t.npy", np.ones((4, 2)))
+    (tmp_path / "t.npy").rename(path)
+    with pytest.raises(FormatError, match=r"t\.npz: this is a single array \(\.npy\): save all that a table has with "):
+        read_vectors(path, dataset)
+    for content in (b"", b"no archive", pickle.dumps({"path": NAMES})):
+        path.write_bytes(content)
+        with pytest.raises(FormatError, match=r"t\.npz: this is no \.npz file, which numpy\.savez writes\.$"):
+            read_vectors(path, dataset)
+    np.savez(path, path=["walk/a"], features=np.ones((1, 2)))
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(FormatError, match=r"t\.npz: the table cannot be read \("):
+        read_vectors(path, dataset)
+
+
+def test_other_arrays_of_a_file_are_passed_over(dataset, tmp_path):
+    np.savez(tmp_path / "t.npz", path=["walk/a"], features=np.ones((1, 2)), made_by=np.array([{"a": 1}], object))
+    assert given(read_vectors(tmp_path / "t.npz", dataset)) == [0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_table_in_another_encoding(dataset, tmp_path, encoding):
+    (tmp_path / "t.csv").write_text("path,walk,run\nwalk/a,1,2\n", encoding=encoding)
+    with pytest.raises(FormatError, match=r"t\.csv: the table is UTF-16, or no text at all: save it as CSV in UTF-8"):
+        read_scores(tmp_path / "t.csv", dataset)
+    (tmp_path / "t.csv").write_text("path,walk,run\nwalk/a,1,2\n", encoding="utf-8-sig")
+    assert given(read_scores(tmp_path / "t.csv", dataset)) == [0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_are_scaled_to_length_1_however_large(dataset, tmp_path, dtype):
+    limits = np.finfo(dtype)
+    values = np.array([[3, 4], [limits.max, -limits.max], [0, 0], [limits.smallest_subnormal, 0]], dtype)
+    np.savez(tmp_path / "t.npz", path=NAMES, features=values)
+    read = read_vectors(tmp_path / "t.npz", dataset)
+    unit = read.unit(ONE, range(4))
+    assert unit.dtype == dtype
+    np.testing.assert_allclose(unit, [[0.6, 0.8], [0.5**0.5, -(0.5**0.5)], [0, 0], [1, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(read.of(ONE, range(4)), values)
 
 
 def test_h5_needs_h5py(dataset, tmp_path, monkeypatch):
