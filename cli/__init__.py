@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -112,14 +113,23 @@ def _app() -> App:
 
 @contextlib.contextmanager
 def _warnings(common: Common) -> Iterator[None]:
-    """Show what the library logs as lines on stderr."""
+    """Show what the library logs as lines on stderr, and what it and others warn of: of each place the first."""
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             print(f"idt: warning: {record.getMessage()}", file=sys.stderr)
 
     logger, handler = logging.getLogger("idt"), Lines(logging.ERROR if common.quiet else logging.WARNING)
+    places: set[tuple[type[Warning], str, int]] = set()
+
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+        if (category, filename, lineno) not in places:
+            logger.warning("%s", message)
+        places.add((category, filename, lineno))
+
     logger.addHandler(handler)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
     finally:
         logger.removeHandler(handler)

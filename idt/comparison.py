@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 
 from idt.classifier import check_classes, check_number, labels_of
 from idt.codebooks import Learner, learnt_by
@@ -230,7 +232,8 @@ def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split]
     are the ones, of all in tenths, with which most clips of that side are right when each fifth of it is labelled by
     classifiers that learnt from the other four (groups are not divided; PCA and codebooks are those of the whole side);
     of equally good ones those that differ least. Classifiers of tables of scores were learnt elsewhere, so that their
-    rows for training clips count as they are.
+    rows for training clips count as they are. It is logged as a warning, once for each method, that classifiers have
+    not quite reached their optimum, as with a very large `cost`.
 
     Parameters
     ----------
@@ -278,6 +281,9 @@ def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split]
     # Only what rows keep: kernels are as large as the square of the clips.
     sides = [replace(run.split(split, videos, threads, partial(progress or _say_nothing, split)), inner={}, kernels={})
              for split in splits]
+    for name, found in run.unsolved.items():
+        _log.warning("%s: the SVM has not quite reached its optimum in %d of %d splits: take a smaller cost.", name,
+                     len(found), len(splits))
     rows = []
     for method in methods:
         sizes = {kind: int(size) for kind, size in run.costs.of(method.name, _BYTES).items()}
@@ -401,6 +407,7 @@ class _Run:
         self._codebooks = codebooks
         self._used = sorted({n for split in splits for n in (*split.train, *split.test)})
         self.costs = _Costs()
+        self.unsolved: dict[str, set[str]] = {}  # splits of methods whose classifiers have not reached their optimum
         self._weighted = _weighted(methods)
         self._joined = {name for method in methods if isinstance(method, Fusion) and method.how == "concatenation"
                         for name in method.of}
@@ -495,10 +502,10 @@ class _Run:
         labels = self._labels[list(side.split.train)]
         scores = partial(decide, classes=self._classes, cost=machine.cost, balanced=machine.balanced)
         self.costs.charge(name, "classify", name)
-        with self.costs.timed("classify", name):
+        with self.costs.timed("classify", name), self._solved(name, side.split):
             side.scores[name] = scores(kernel, labels)
         if name in self._weighted:
-            with self.costs.timed("classify", name, "inner"):
+            with self.costs.timed("classify", name, "inner"), self._solved(name, side.split):
                 side.inner[name] = np.full((len(labels), self._classes), -np.inf)
                 for train, test in self._folds[side.split]:
                     order = np.concatenate([train, test])
@@ -507,6 +514,18 @@ class _Run:
             length = np.sqrt(np.diag(kernel))
             factor = np.divide(1, length, out=np.zeros(len(length)), where=length > 0)
             side.kernels[name] = kernel * factor * factor[:, None]
+
+    @contextmanager
+    def _solved(self, name: str, split: Split) -> Iterator[None]:
+        """Note whether the classifiers of a method reach their optimum."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", ConvergenceWarning)
+            yield
+        for one in caught:
+            if issubclass(one.category, ConvergenceWarning):
+                self.unsolved.setdefault(name, set()).add(split.name)
+            else:
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
     def _look_up(self, side: _Side, method: ExternalMethod) -> None:
         """Note the scores of a table, or those that its features give."""

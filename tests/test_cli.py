@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import get_args
 
@@ -390,9 +391,9 @@ def test_debug_shows_where_any_error_arose(folder, capsys):
 def test_damaged_frames_are_said_once(data, tmp_path, capsys):
     source = str(data / "awkward" / "truncated_half.avi")
     assert main(["extract", source, "-o", str(tmp_path)]) == 0
-    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("idt: warning: ")]
-    assert len(warnings) == 1
-    assert re.search(r"truncated_half\.avi: 1 damaged", warnings[0])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("idt: warning: ")]
+    assert len(lines) == 1
+    assert re.search(r"truncated_half\.avi: 1 damaged", lines[0])
     assert main(["extract", source, "-o", str(tmp_path), "--force", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -516,6 +517,22 @@ def test_info_names_the_cuda_devices(capsys, monkeypatch):
     monkeypatch.setattr(FakeDriver, "cuInit", lambda self, flags: 100)
     assert main(["info"]) == 0
     assert table(capsys.readouterr().out)["CUDA"] == "a driver, but no usable device"
+
+
+@pytest.mark.filterwarnings("always::RuntimeWarning")
+def test_warnings_of_python_are_lines_one_for_each_place(capsys, monkeypatch):
+    def warn():
+        for number in range(3):
+            warnings.warn(f"warned {number}", RuntimeWarning, stacklevel=1)
+        warnings.warn("elsewhere", RuntimeWarning, stacklevel=1)
+
+    monkeypatch.setattr(idt.pipeline, "compile_kernels", warn)
+    shown = warnings.showwarning
+    assert main(["info", "--compile"]) == 0
+    assert capsys.readouterr().err == "idt: warning: warned 0\nidt: warning: elsewhere\n"
+    assert main(["info", "--compile", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    assert warnings.showwarning is shown
 
 
 def test_info_compiles(capsys, monkeypatch):

@@ -1,19 +1,24 @@
-"""external: tables of other programs, how their rows find their clips, and what is wrong with them."""
+"""external: tables of other programs, how their rows find their clips, what is wrong with them, and compared."""
 
 from __future__ import annotations
 
 import pickle
 import sys
+import warnings
 from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
-from idt.datasets import Dataset, Item, Split
+import idt.comparison
+from idt.comparison import Comparison, Row, compare
+from idt.datasets import Dataset, Item, Split, splits
 from idt.errors import FormatError, ParameterError
 from idt.external import read_scores as scores_of
 from idt.external import read_vectors as vectors_of
+from idt.methods import ExternalMethod, Fusion
+from idt.results import score_rows, write_table
 
 NAMES = ["walk/a.avi", "walk/b.avi", "run/a.avi", "run/deep/c.mp4"]
 ONE, TWO = Split("split 1", (0, 1), (2, 3)), Split("Split 2", (2, 3), (0, 1))
@@ -107,9 +112,9 @@ def test_a_table_of_all_official_splits_is_one_of_some(dataset, tmp_path):
     path = written(tmp_path, "split,path,f\n1,walk/a,1\n2,walk/a,2\n")
     official = replace(dataset, official=("split 1", "Split 2"))
     assert read_vectors(path, official, [TWO]).of(TWO, [0]) == 2
-    for one, splits in ((dataset, [ONE]), (official, [Split("fold 1", (0,), (1,))])):
+    for one, sides in ((dataset, [ONE]), (official, [Split("fold 1", (0,), (1,))])):
         with pytest.raises(FormatError, match=r"but the splits are called (split|fold) 1"):
-            read_vectors(path, one, splits)
+            read_vectors(path, one, sides)
 
 
 @pytest.mark.parametrize("name", ["run/deep/c.mp4", "deep/c.mp4", "c.mp4", "c", "run/deep/c", "./run//deep/c.mp4",
@@ -309,3 +314,109 @@ def test_h5_needs_h5py(dataset, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ParameterError, match=r"t\.h5 needs h5py, but that is not installed: pip install "):
         read_vectors(written(tmp_path, "", "t.h5"), dataset)
+
+
+# ---- compared -------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def official(tmp_path):
+    """Twelve clips of three classes, each tested by one of two official splits and trained with by the other."""
+    items = tuple(Item(f"{tmp_path}/set/{n}.avi", "abc"[n % 3], f"g{n // 3}", ("train", "test") if n < 6 else
+                       ("test", "train")) for n in range(12))
+    return Dataset(items, ("a", "b", "c"), "made", "csv", f"{tmp_path}/set", ("split 1", "split 2"))
+
+
+ROWS = {"path": [f"{n}.avi" for n in range(12)] * 2, "split": np.repeat([1, 2], 12)}
+
+
+def test_each_split_has_its_own_scores_and_weights(official, tmp_path):
+    right = np.eye(3)[np.arange(12) % 3]
+    wrong = np.roll(right, 1, axis=1)
+    for name, both in (("one", [right, wrong]), ("two", [wrong, right])):
+        np.savez(tmp_path / f"{name}.npz", **ROWS, scores=np.vstack(both), classes=["a", "b", "c"])
+    nets = [ExternalMethod(name=name, scores=tmp_path / f"{name}.npz") for name in ("one", "two")]
+    found = compare(official, [*nets, Fusion(name="w", of=("one", "two"), how="weighted")],
+                    splits(official, "official"), tmp_path)
+    assert found.split_accuracy("one").tolist() == [1, 0]
+    assert found.split_accuracy("two").tolist() == [0, 1]
+    first, second = found.row("w").weights  # the most equal of those with which all training clips are right
+    assert (first, second) == ((0.6, 0.4), (0.4, 0.6))
+    assert found.accuracy("w") == 1
+
+
+def test_each_split_has_its_own_features(official, tmp_path):
+    sides, values = splits(official, "official"), np.random.default_rng(1).normal(size=(24, 5))
+    np.savez(tmp_path / "both.npz", **ROWS, features=values)
+    for k in range(2):
+        np.savez(tmp_path / f"{k}.npz", path=ROWS["path"][:12], features=values[12 * k:12 * k + 12])
+    names = ("both", "0", "1")
+    nets = [ExternalMethod(name=name, features=tmp_path / f"{name}.npz") for name in names]
+    both, first, second = compare(official, nets, sides, tmp_path).rows
+    np.testing.assert_array_equal(both.scores[0], first.scores[0])
+    np.testing.assert_array_equal(both.scores[1], second.scores[1])
+    assert abs(first.scores[1] - second.scores[1]).max() > 0.1
+    assert both.bytes["vectors"] == first.bytes["vectors"] == 12 * 5 * 8
+
+
+def test_rows_of_a_split_that_are_missing_are_told_before_any_work(official, tmp_path):
+    sides, path = splits(official, "official"), tmp_path / "t.npz"
+    tested = [*range(6, 12), *range(6)]
+    arrays = {"path": [f"{n}.avi" for n in tested], "split": [1] * 6 + [2] * 6, "classes": ["a", "b", "c"],
+              "scores": np.ones((12, 3)), "features": np.ones((12, 3))}
+    np.savez(path, **arrays)
+    net, other = ExternalMethod(name="net", scores=path), ExternalMethod(name="other", scores=path)
+    assert compare(official, [net], sides, tmp_path).accuracy("net") == 4 / 12
+    with pytest.raises(FormatError, match=r"no row of split 1 for 0\.avi \(6 of 6 clips that are on a training side"):
+        compare(official, [net, other, Fusion(name="w", of=("net", "other"), how="weighted")], sides, tmp_path)
+    with pytest.raises(FormatError, match=r"no row of split 1 for 0\.avi \(6 of 12 clips that are used have none\)"):
+        compare(official, [ExternalMethod(name="f", features=path)], sides, tmp_path)
+    np.savez(path, **arrays | {"split": [1] * 12})
+    with pytest.raises(FormatError, match=r"no row of split 2 for 0\.avi \(6 of 6 clips that are tested have none\)"):
+        compare(official, [net], sides, tmp_path)
+
+
+def test_the_scores_of_a_comparison_are_tables_of_its_methods(tmp_path):
+    """Segments, a clip that several splits test, and a class that a training side lacks come back as they were."""
+    rng = np.random.default_rng(2)
+    items = [Item(f"{tmp_path}/set/{n}.avi", "abc"[n % 3], f"g{n % 4}") for n in range(10)]
+    items += [Item(f"{tmp_path}/set/long.avi", "c", "g5", (), n / 3, (n + 1) / 3) for n in range(2)]
+    dataset = Dataset(tuple(items), ("a", "b", "c"), "made", "csv", f"{tmp_path}/set")
+    sides = (*splits(dataset, "leave-one-group-out"), Split("odd, too", (0, 1, 3, 4), (2, 5, 6, 11)))
+    rows = []
+    for name in ("a net", 'say "hi", b'):
+        scores = [rng.normal(size=(len(side.test), 3)) for side in sides]
+        scores[-1][:, 2] = -np.inf
+        rows.append(Row(ExternalMethod(name=name, scores=tmp_path / "scores.csv"), tuple(scores), {}, {}))
+    made = Comparison(dataset, sides, tuple(rows))
+    write_table(tmp_path / "scores.csv", score_rows("method", {name: made.scored(name) for name in made.names}))
+    methods = [row.method for row in rows]
+    found = compare(dataset, [*methods, Fusion(name="mean", of=tuple(made.names))], sides, tmp_path)
+    for row, again in zip(rows, found.rows, strict=False):
+        assert [one.tobytes() for one in row.scores] == [one.tobytes() for one in again.scores]
+        assert found.accuracy(row.method.name) == made.accuracy(row.method.name)
+    assert np.isneginf(found.row("mean").scores[-1][:, 2]).all()
+
+
+def test_an_svm_short_of_its_optimum_is_told_once(tmp_path, caplog):
+    """Few random numbers do not tell the classes apart, whatever the cost."""
+    dataset = Dataset(tuple(Item(f"{n}.avi", "abc"[n % 3]) for n in range(60)), ("a", "b", "c"), "made", "csv", ".")
+    np.savez(tmp_path / "t.npz", path=[item.path for item in dataset.items],
+             features=np.random.default_rng(0).normal(size=(60, 5)))
+    hard = ExternalMethod(name="hard", features=tmp_path / "t.npz", cost=1e9)
+    easy = replace(hard, name="easy", cost=1.0)
+    compare(dataset, [hard, easy, Fusion(name="w", of=("hard", "easy"), how="weighted")],
+            splits(dataset, "k-fold", folds=2), tmp_path)
+    assert caplog.messages == [
+        "hard: the SVM has not quite reached its optimum in 2 of 2 splits: take a smaller cost."]
+
+
+def test_other_warnings_of_a_classifier_are_not_lost(official, tmp_path, monkeypatch):
+    def decide(kernel, labels, classes, **_):
+        warnings.warn("odd", RuntimeWarning, stacklevel=1)
+        return np.zeros((len(kernel) - len(labels), classes))
+
+    monkeypatch.setattr(idt.comparison, "decide", decide)
+    np.savez(tmp_path / "t.npz", path=ROWS["path"][:12], features=np.ones((12, 2)))
+    with pytest.warns(RuntimeWarning, match="^odd$"):
+        compare(official, [ExternalMethod(name="net", features=tmp_path / "t.npz")], splits(official, "official"),
+                tmp_path)
