@@ -23,7 +23,7 @@ from idt.cli.options import (
 )
 from idt.cli.progress import counted, read_features
 from idt.comparison import compare as compare_methods
-from idt.comparison_results import check_comparison_folder, columns, save
+from idt.comparison_results import check_comparison_folder, columns, published_columns, save
 from idt.errors import ParameterError
 from idt.features import Features
 from idt.methods import Method, preset_names, read_methods, require_name
@@ -93,18 +93,19 @@ def compare(
         return videos[params]
 
     with shown(splits, common) as progress:
-        found = compare_methods(dataset, chosen, splits, labelled.features or folder / "features", threads=cores,
+        found = compare_methods(dataset, chosen, splits, labelled.features or folder / "features",
+                                codebooks=folder / "codebooks", threads=cores,
                                 read=read, progress=progress)
-    # Improved trajectories show best where a clip differs from another.
-    drawn = sorted(videos, key=lambda params: not params.camera)[:1]
-    files = save(found, folder, reference=against, features=videos[drawn[0]] if drawn else None)
+    files = save(found, folder, reference=against, features=videos)
     content = json.loads(files[0].read_text())
-    show(table(*columns(content, short=True)), "", "accuracies in %, 95 % intervals" + (
-        f"; p: McNemar's test against {against}" if len(chosen) > 1 else ""))
+    show(table(*columns(content, short=True)), "",
+         f"accuracies in %, {100 * content['bootstrap']['level']:g} % intervals" + (
+             f"; p: McNemar's test against {against}" if content["mcnemar"] else ""))
     if content["published"]:
-        show("", table(["published, in %", "accuracy", "source"], [
-            [one["method"], f"{100 * one['accuracy']:.1f}", one["source"]] for one in content["published"]],
-            words=["source"]))
+        head, rows = published_columns(content)
+        show("", table(["published, in %", *head[1:]], rows, words=["protocol", "source"]))
+        if content["published_note"] is not None:
+            show(content["published_note"])
     show("", f"results: {folder} ({', '.join(file.name for file in files)})")
 
 

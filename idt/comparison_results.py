@@ -7,19 +7,20 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from idt import __version__
-from idt.comparison import LEVEL, STEPS, Comparison, Row
+from idt.comparison import LEVEL, SAMPLES, STEPS, Comparison, Row
 from idt.features import Features
 from idt.methods import ExternalMethod, FeatureMethod, has_vectors
 from idt.output import prepared, replacing, writing
-from idt.published import published
-from idt.report import save_report
+from idt.params import Params
+from idt.published import not_comparable, published
+from idt.report import page
 from idt.results import check_folder, figures, score_rows, told, told_of_split, write_table
 
 Paths: TypeAlias = str | os.PathLike[str]
@@ -27,17 +28,19 @@ Paths: TypeAlias = str | os.PathLike[str]
 FORMAT = 1
 """Version of the files."""
 
-_FILES = ("comparison.json", "comparison.md", "methods.csv", "scores.csv", "report.html")
-_WORDS = ("method", "source")  # columns that are aligned to the left
+_MAIN = ("comparison.json", "comparison.md", "report.html")
+_TABLES = ("methods.csv", "splits.csv", "classes.csv", "confusion.csv", "weights.csv", "mcnemar.csv", "published.csv",
+           "scores.csv")
+_WORDS = ("method", "protocol", "source")  # columns that are aligned to the left
 
 
 def save(found: Comparison, folder: Paths, *, reference: str | None = None,
-         features: Sequence[Features] | None = None) -> list[Path]:
+         features: Mapping[Params, Sequence[Features]] | None = None) -> list[Path]:
     """Write the results of a comparison into a folder, over those of an earlier one.
 
     ``comparison.json`` has everything but the scores, which are in ``scores.csv``, a row for each method, split and
-    test clip; ``methods.csv`` has a row for each method, ``comparison.md`` is a table to paste, and ``report.html`` a
-    page to look at. docs/command-line.md describes them. But for times, equal comparisons give equal files.
+    test clip; the other ``.csv`` files have the same as tables, ``comparison.md`` is one to paste, and ``report.html``
+    a page to look at. docs/command-line.md describes them. But for times, equal comparisons give equal files.
 
     Parameters
     ----------
@@ -45,15 +48,16 @@ def save(found: Comparison, folder: Paths, *, reference: str | None = None,
     folder : path
         Made if missing.
     reference : str, optional
-        The method that the others are held against in the table and, with the best of them, in the report; default: the
+        The method that the others are held against in the table and, see `figures_of`, in the report; default: the
         first.
-    features : sequence of Features, optional
-        The trajectories of each clip, which the report shows over the videos, see `idt.report.save_report`.
+    features : dict of Params to sequence of Features, optional
+        For each kind of extraction the trajectories of every clip of the dataset, in its order, which the report draws
+        over the videos, see `idt.report.page`.
 
     Returns
     -------
     list of Path
-        The files.
+        The files; a table without a row is left out.
 
     Raises
     ------
@@ -62,43 +66,52 @@ def save(found: Comparison, folder: Paths, *, reference: str | None = None,
     OutputError
         A file cannot be written.
     """
-    told_against = found.row(reference or found.names[0]).method.name
-    others = [name for name in found.names if name != told_against]
-    pair = (told_against, max(others, key=found.accuracy)) if others else None
-    whole, table, methods, scores, page = (Path(folder, name) for name in _FILES)
+    content = figures_of(found, reference)
+    text = page(content, found, features)
+    whole, table, html = (Path(folder, name) for name in _MAIN)
     prepared(whole)
     with writing(whole):
         whole.unlink(missing_ok=True)  # of an earlier comparison: where there is one, all files belong to it
-    write_table(scores, score_rows("method", {name: found.scored(name) for name in found.names}))
-    content = _content(found, told_against)
-    write_table(methods, _method_rows(content))
+    files = []
+    scores = score_rows("method", {name: found.scored(name) for name in found.names})
+    for name, rows in zip(_TABLES, (*_tables(content), scores), strict=True):
+        path, head, first = Path(folder, name), next(rows), next(rows, None)
+        if first is None:
+            with writing(path):
+                path.unlink(missing_ok=True)  # of an earlier comparison
+            continue
+        write_table(path, itertools.chain([head, first], rows))
+        files.append(path)
     with replacing(table) as file:
         file.write(markdown(content).encode(errors="surrogateescape"))  # names of datasets need not be UTF-8
-    save_report(found, page, features=features, rows=pair)
+    with replacing(html) as file:
+        file.write(text.encode())
     with replacing(whole) as file:
         file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
-    return [whole, table, methods, scores, page]
+    return [whole, table, html, *files]
 
 
 def check_comparison_folder(folder: Paths) -> None:
     """Raise `OutputError` unless `save` can write into the folder, which is made if missing."""
-    check_folder(folder, _FILES)
+    check_folder(folder, (*_MAIN, *_TABLES))
 
 
 def markdown(content: dict[str, Any]) -> str:
     """Return the tables of a comparison in Markdown, from what ``comparison.json`` holds."""
     head, rows = columns(content)
     splits = content["splits"]
+    drawn = content["bootstrap"]
     notes = [f"{content['dataset']['name']}: {content['tests']} tests on {len(splits)} "
-             f"{'split' if len(splits) == 1 else 'splits'} ({content['division'].get('scheme', 'given')}).",
-             f"Accuracies in per cent; interval: {100 * content['level']:g} %, bootstrap over {content['units']}."]
+             f"{'split' if len(splits) == 1 else 'splits'} ({content['scheme']}).",
+             f"Accuracies in per cent; interval: {100 * drawn['level']:g} %, bootstrap over {drawn['drawn']} "
+             f"{drawn['units']}."]
     notes += [f"p: McNemar's test against {content['reference']} (exact, two-sided)."] if content["mcnemar"] else []
     notes.append("Time in seconds of one processor core, extraction included; disk: features in MB.")
     lines = [*_table(head, rows), "", _cell(" ".join(notes))]
     if content["published"]:
-        rows = [[one["method"], f"{100 * one['accuracy']:.1f}", one["source"]] for one in content["published"]]
-        lines += ["", "Published figures, which were not computed here:", "",
-                  *_table(["method", "accuracy", "source"], rows)]
+        note = "" if content["published_note"] is None else f" {content['published_note']}"
+        lines += ["", f"Published figures, which were not computed here.{note}", "",
+                  *_table(*published_columns(content))]
     return "\n".join(lines) + "\n"
 
 
@@ -110,7 +123,7 @@ def columns(content: dict[str, Any], *, short: bool = False) -> tuple[list[str],
     tests = {frozenset((one["a"], one["b"])): one["p"] for one in content["mcnemar"]}
     shown = {"accuracy": "accuracy", "mean_of_splits": "mean of splits", "mean_class_accuracy": "mean class accuracy",
              "mean_average_precision": "mAP"}
-    if content["division"].get("scheme") != "official":
+    if content["scheme"] != "official":
         del shown["mean_of_splits"]
     if short:
         del shown["mean_class_accuracy"]
@@ -127,20 +140,42 @@ def columns(content: dict[str, Any], *, short: bool = False) -> tuple[list[str],
     return ["method", accuracy, "interval", *others, *(["p"] if tests else []), "time, s", "disk, MB"], rows
 
 
-def _content(found: Comparison, reference: str) -> dict[str, Any]:
+def published_columns(content: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table of published figures, from what ``comparison.json`` holds."""
+    return ["method", "accuracy", "protocol", "source"], [
+        [one["method"], f"{100 * one['accuracy']:.1f}", one["protocol"], one["source"]] for one in content["published"]]
+
+
+def figures_of(found: Comparison, reference: str | None = None) -> dict[str, Any]:
+    """Return what ``comparison.json`` holds, from which the tables and the report are made.
+
+    Its ``pair``, the two methods that the report shows first, are the reference (default: the first method) and the
+    most accurate of those that label some clip otherwise; of all others, where none does.
+
+    Raises
+    ------
+    ParameterError
+        There is no such reference.
+    """
     names = found.names
+    reference = found.row(names[0] if reference is None else reference).method.name
     tests = {(a, b): found.mcnemar(a, b) for a, b in itertools.combinations(names, 2)}
+    others = [name for name in names if name != reference]
+    apart = [name for name in others if (found.predicted(name) != found.predicted(reference)).any()]
+    number, units = found.drawn
     return {
         "kind": "comparison", "format": FORMAT, "package": __version__,
         "dataset": told(found.dataset),
-        "division": found.splits[0].division,
+        "scheme": found.splits[0].division.get("scheme", "given"), "division": found.splits[0].division,
         "splits": [told_of_split(split) for split in found.splits],
         "tests": len(found.labels),
-        "level": LEVEL, "units": "groups" if any(item.group for item in found.dataset.items) else "videos",
+        "bootstrap": {"level": LEVEL, "samples": SAMPLES, "seed": 0, "drawn": number, "units": units},
         "reference": reference,
+        "pair": [reference, max(apart or others, key=found.accuracy)] if others else None,
         "methods": [_method(found, row) for row in found.rows],
         "mcnemar": [{"a": a, "b": b, **dataclasses.asdict(test)} for (a, b), test in tests.items()],
         "published": [dataclasses.asdict(one) for one in published(found.dataset)],
+        "published_note": not_comparable(found.dataset, found.splits),
     }
 
 
@@ -167,13 +202,50 @@ def _method(found: Comparison, row: Row) -> dict[str, Any]:
     }
 
 
-def _method_rows(content: dict[str, Any]) -> Iterator[list[Any]]:
-    shares = ("accuracy", "mean_of_splits", "mean_class_accuracy", "mean_average_precision")
-    yield ["method", "kind", "described", *shares, "low", "high", *STEPS, "time", "features", "vectors"]
-    for one in content["methods"]:
-        yield [one["name"], one["kind"], one["described"], *(one[name] for name in shares), *one["interval"],
-               *(one["seconds"].get(step) for step in STEPS), one["time"],
-               *(one["bytes"].get(kind) for kind in ("features", "vectors"))]
+def _tables(content: dict[str, Any]) -> Iterator[Iterator[list[Any]]]:
+    """Yield the rows of each of `_TABLES` but the scores, the names of the columns first."""
+    methods, splits, classes = content["methods"], content["splits"], content["dataset"]["classes"]
+
+    def of_methods() -> Iterator[list[Any]]:
+        shares = ("accuracy", "mean_of_splits", "mean_class_accuracy", "mean_average_precision")
+        yield ["method", "kind", "described", *shares, "low", "high", *STEPS, "time", "features", "vectors"]
+        for one in methods:
+            yield [one["name"], one["kind"], one["described"], *(one[name] for name in shares), *one["interval"],
+                   *(one["seconds"].get(step) for step in STEPS), one["time"],
+                   *(one["bytes"].get(kind) for kind in ("features", "vectors"))]
+
+    def of_splits() -> Iterator[list[Any]]:
+        yield ["method", "split", "train", "test", "right", "accuracy"]
+        for one in methods:
+            for split, share in zip(splits, one["splits"], strict=True):
+                yield [one["name"], split["name"], split["train"], split["test"], round(share * split["test"]), share]
+
+    def of_classes() -> Iterator[list[Any]]:
+        yield ["method", "class", "clips", "right", "accuracy"]
+        for one in methods:
+            for k, (label, counts, share) in enumerate(zip(classes, one["confusion"], one["classes"], strict=True)):
+                yield [one["name"], label, sum(counts), counts[k], share]
+
+    def of_confusion() -> Iterator[list[Any]]:
+        yield ["method", "class", "taken_for", "clips"]
+        for one in methods:
+            for label, counts in zip(classes, one["confusion"], strict=True):
+                yield from ([one["name"], label, other, count] for other, count in zip(classes, counts, strict=True)
+                            if count)
+
+    def of_weights() -> Iterator[list[Any]]:
+        yield ["method", "split", "of", "weight"]
+        for one in methods:
+            for split, weights in zip(splits, one["weights"], strict=False):  # none but of weighted fusions
+                yield from ([one["name"], split["name"], *each] for each in zip(one["of"], weights, strict=True))
+
+    def of_records(name: str, keys: Sequence[str]) -> Iterator[list[Any]]:
+        yield list(keys)
+        yield from ([one[key] for key in keys] for one in content[name])
+
+    yield from (of_methods(), of_splits(), of_classes(), of_confusion(), of_weights(),
+                of_records("mcnemar", ("a", "b", "only_a", "only_b", "statistic", "p")),
+                of_records("published", ("method", "accuracy", "protocol", "source")))
 
 
 def _number(value: float | None) -> str:

@@ -5,29 +5,29 @@ from __future__ import annotations
 import base64
 import html
 import importlib.resources
+import itertools
 import json
 import logging
-import os
+import math
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from idt import __version__
-from idt.comparison import LEVEL, SAMPLES, Comparison
-from idt.datasets import units_of
+from idt.comparison import Comparison, extractions
+from idt.datasets import Item
 from idt.errors import ParameterError, VideoError
 from idt.features import Features
-from idt.output import replacing
-from idt.published import published
-from idt.results import figures, place_of, sizes
-from idt.view import overlay
-
-Paths: TypeAlias = str | os.PathLike[str]
+from idt.methods import FeatureMethod, Fusion
+from idt.params import Params
+from idt.results import place_of, sizes
+from idt.video import FrameReader, frames
+from idt.view import overlay, write_video
 
 # Read at once, so that what follows is of the same version, however long a run takes in which the package is renewed.
 _TEMPLATE = importlib.resources.files("idt").joinpath("report.html").read_text(encoding="utf-8")
@@ -41,59 +41,59 @@ _BYTES = 10_000_000  # of all videos; in text they take a third more
 _log = logging.getLogger("idt")
 
 
-def save_report(found: Comparison, path: Paths, *, features: Sequence[Features] | None = None,
-                rows: tuple[str, str] | None = None) -> None:
-    """Write a comparison as one HTML file that needs nothing else, not even a network.
+def page(content: Mapping[str, Any], found: Comparison, features: Mapping[Params, Sequence[Features]] | None = None
+         ) -> str:
+    """Return the HTML of a page that tells of a comparison and needs nothing else, not even a network.
 
-    It shows the accuracies with their intervals (`Comparison.interval`), confusion matrices, where two methods differ,
-    and the clips that they disagree on, with their trajectories as small videos. Those that are of most interest get
-    one, as many as keep the file below 15 MB.
+    It shows the accuracies with their intervals, confusion matrices, where two methods differ, and the clips that they
+    disagree on as small videos: with the trajectories of each of the two where these differ, with those of another
+    method where the two have none, and as they are where no method has any. Those that are of most interest get one,
+    as many as keep the page below 15 MB.
 
     Parameters
     ----------
+    content : dict
+        The figures, from `idt.comparison_results.figures_of`.
     found : Comparison
-    path : path
-    features : sequence of Features, optional
-        The trajectories of each clip of the dataset, in its order, which are drawn over the videos; without them there
-        are no videos. A clip whose video cannot be drawn is logged as a warning.
-    rows : (str, str), optional
-        Names of the two methods whose differences are shown first (the reader may choose others). Default: the first
-        one, and the most accurate of the others.
+    features : dict of Params to sequence of Features, optional
+        For each kind of extraction the trajectories of every clip of the dataset, in its order. A video that cannot be
+        drawn is logged as a warning.
 
     Raises
     ------
     ParameterError
-        `rows` are not two methods of the comparison, or there are not as many features as clips.
-    OutputError
-        The file cannot be written.
+        There are not as many features as clips.
     """
-    if features is not None and len(features) != len(found.dataset.items):
-        raise ParameterError(f"There are features of {len(features)} videos for the {len(found.dataset.items)} clips "
-                             f"of {found.dataset.name}: give those of every clip, in order.")
-    pair = _pair(found, rows)
-    steady = all((video.meta.get("params") or {}).get("camera", True) for video in features or ())
-    parts = {
-        "TITLE": html.escape(f"Methods compared on {found.dataset.name}".encode(errors="backslashreplace").decode()),
-        "DATA": _json(_data(found, pair, steady)),
-        "VIDEOS": _json({} if features is None or pair is None else _videos(found, pair, features)),
+    dataset, features = found.dataset, features or {}
+    for videos in features.values():
+        if len(videos) != len(dataset.items):
+            raise ParameterError(f"There are features of {len(videos)} videos for the {len(dataset.items)} clips of "
+                                 f"{dataset.name}: give those of every clip, in order.")
+    drawn = sorted((one for one in extractions(row.method for row in found.rows) if one in features),
+                   key=lambda params: not params.camera)  # the first one shows best where a clip differs from another
+    films = _Films(found, [features[params] for params in drawn], [_used(found, name, drawn) for name in found.names])
+    clips = films.clips.tolist()
+    split = np.repeat(np.arange(len(found.splits)), [len(split.test) for split in found.splits])
+    data = {
+        "comparison": content,
+        "about": f"{len(set(clips))} test clips of {len(dataset.classes)} classes, {len(found.splits)} "
+                 f"{content['scheme']} {'split' if len(found.splits) == 1 else 'splits'}",
+        "tests": {"clip": clips, "split": split.tolist(), "label": found.labels.tolist(),
+                  "predicted": films.predicted.tolist()},
+        "clips": {n: place_of(dataset, n) for n in sorted(set(clips))},
+        "drawn": [{"told": told, "steady": params.camera} for told, params in zip(_told(drawn), drawn, strict=True)],
+        "uses": films.uses,
+        "facts": [["Dataset", str(dataset)], ["Splits", f"{content['scheme']}: {sizes(found.splits)}"],
+                  ["Intervals", f"{content['bootstrap']['samples']} draws, seed {content['bootstrap']['seed']}"],
+                  ["Made by", f"densetraj {content['package']}"]],
     }
-    page = re.sub(f"@({'|'.join(parts)})@", lambda match: parts[match[1]], _TEMPLATE)
-    with replacing(path) as file:
-        file.write(page.encode())
-
-
-def _pair(found: Comparison, rows: tuple[str, str] | None) -> tuple[int, int] | None:
-    """Return the two rows that are shown first; None where there is only one."""
-    names = found.names
-    if rows is not None:
-        for name in rows:
-            found.row(name)
-        if len(set(rows)) != 2:
-            raise ParameterError(f"rows is {', '.join(map(repr, rows))}: it must name two methods.")
-        return names.index(rows[0]), names.index(rows[1])
-    if len(names) == 1:
-        return None
-    return 0, 1 + int(np.argmax([found.accuracy(name) for name in names[1:]]))
+    pair = content["pair"]
+    parts = {
+        "TITLE": html.escape(f"Methods compared on {dataset.name}".encode(errors="backslashreplace").decode()),
+        "DATA": _json(data),
+        "VIDEOS": _json([{}] if pair is None else films.made((found.names.index(pair[0]), found.names.index(pair[1])))),
+    }
+    return re.sub(f"@({'|'.join(parts)})@", lambda match: parts[match[1]], _TEMPLATE)
 
 
 def _json(content: Any) -> str:
@@ -101,91 +101,89 @@ def _json(content: Any) -> str:
     return json.dumps(content, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _data(found: Comparison, pair: tuple[int, int] | None, steady: bool) -> dict[str, Any]:
-    """Return all that the page shows but the videos, in which the motion of the camera may be removed (`steady`)."""
-    dataset, names = found.dataset, found.names
-    scheme = found.splits[0].division.get("scheme", "given")
-    tests, units = _tests(found), units_of(dataset)
-    drawn = len({units[n] for n in tests})
-    kind = "groups" if any(item.group is not None for item in dataset.items) else "videos"
-    split = np.repeat(np.arange(len(found.splits)), [len(split.test) for split in found.splits])
-    return {
-        "about": f"{len(np.unique(tests))} test clips of {len(dataset.classes)} classes, "
-                 f"{len(found.splits)} {scheme} {'split' if len(found.splits) == 1 else 'splits'}",
-        "classes": dataset.classes,
-        "official": scheme == "official",
-        "rows": [_row(found, name) for name in names],
-        "published": [{"name": one.method, "accuracy": one.accuracy, "source": one.source}
-                      for one in published(dataset)],
-        "pair": pair,
-        "best": int(np.argmax([found.accuracy(name) for name in names])),
-        "tests": {"clip": tests.tolist(), "split": split.tolist(), "label": found.labels.tolist()},
-        "splits": [split.name for split in found.splits],
-        "clips": {n: place_of(dataset, n) for n in np.unique(tests).tolist()},
-        "interval": {"level": LEVEL, "told": (
-            f"Share of the test clips that get their label. The whiskers are {LEVEL:.0%} intervals, by a percentile "
-            f"bootstrap over the {drawn} {kind}: they tell of other test clips of the kind, not of other training "
-            "clips.").replace("%", " %")},
-        "mcnemar": [{"rows": [a, b], "only": [test.only_a, test.only_b], "p": test.p}
-                    for a in range(len(names)) for b in range(a + 1, len(names))
-                    for test in [found.mcnemar(names[a], names[b])]],
-        "steady": steady,
-        "facts": [["Dataset", str(dataset)], ["Splits", f"{scheme}: {sizes(found.splits)}"],
-                  ["Intervals", f"{SAMPLES} draws, seed 0"], ["Made by", f"densetraj {__version__}"]],
-    }
+def _used(found: Comparison, name: str, drawn: Sequence[Params]) -> list[int]:
+    """Return which kinds of extraction a method uses; a fusion those of all its methods."""
+    method = found.row(name).method
+    if isinstance(method, Fusion):
+        return sorted({n for one in method.of for n in _used(found, one, drawn)})
+    return [n for n, params in enumerate(drawn) if isinstance(method, FeatureMethod) and method.extraction == params]
 
 
-def _row(found: Comparison, name: str) -> dict[str, Any]:
-    row, classes = found.row(name), found.class_accuracy(name)
-    return {
-        "name": name,
-        "described": row.method.described,
-        **figures(found.scored(name)),
-        "interval": found.interval(name),
-        "class_accuracy": [None if np.isnan(value) else value for value in classes.tolist()],
-        "predicted": found.predicted(name).tolist(),
-        "seconds": row.seconds,
-        "time": row.time,
-        "bytes": row.bytes,
-    }
+def _told(drawn: Sequence[Params]) -> list[str]:
+    """Return in words what tells kinds of extraction apart."""
+    values = [params.to_dict() for params in drawn]
+    differ = [name for name in (values[0] if values else ()) if name != "camera"
+              and any(each[name] != values[0][name] for each in values)]
+    return [", ".join([f"{'improved' if params.camera else 'dense'} trajectories",
+                       *(f"{name} = {json.dumps(each[name])}" for name in differ)])
+            for params, each in zip(drawn, values, strict=True)]
 
 
-def _tests(found: Comparison) -> NDArray[np.intp]:
-    """Return the clip of each test, split after split."""
-    return np.concatenate([np.array(split.test, np.intp) for split in found.splits])
+class _Films:
+    """The clips that methods disagree on as videos: one for each kind of extraction, or one as it is.
 
+    `uses` are the kinds of extraction of each method, as indices; `clips` and `predicted` the clip of each test, and
+    what each method takes it for, split after split.
+    """
 
-def _videos(found: Comparison, pair: tuple[int, int], features: Sequence[Features]) -> dict[int, str]:
-    """Return the videos of the clips that are of most interest as addresses that hold them."""
-    videos: dict[int, str] = {}
-    left, failed = _BYTES, []
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        path = Path(scratch, "clip.mp4")
-        for n in _in_question(found, pair):
-            try:
-                overlay(found.dataset.items[n].path, features[n], path, span=_span(features[n]), side=_SIDE)
-            except (ParameterError, VideoError) as error:
-                failed.append(f"{found.dataset.items[n].path}: {error}")
-                continue
-            content = path.read_bytes()
-            left -= len(content)
-            if left < 0:
-                break
-            videos[n] = f"data:video/mp4;base64,{base64.b64encode(content).decode()}"
-            if len(videos) == _VIDEOS:
-                break
-    if failed:
-        _log.warning("The report is without the videos of %d clips. The first: %s", len(failed), failed[0])
-    return videos
+    def __init__(self, found: Comparison, features: Sequence[Sequence[Features]], uses: list[list[int]]) -> None:
+        self._items, self._features, self.uses = found.dataset.items, features, uses
+        self.clips: NDArray[np.intp] = np.concatenate([np.array(split.test, np.intp) for split in found.splits])
+        self.predicted = np.stack([found.predicted(name) for name in found.names])
 
+    def made(self, pair: tuple[int, int]) -> list[dict[int, str]]:
+        """Return for each kind the videos of the clips of most interest, as addresses that hold them."""
+        videos: list[dict[int, str]] = [{} for _ in self._features or [()]]
+        left, failed = _BYTES, []
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+            path = Path(scratch, "clip.mp4")
+            for kind, n in self._in_question(pair):
+                try:
+                    self._draw(kind, n, path)
+                except (ParameterError, VideoError) as error:
+                    failed.append(f"{self._items[n].path}: {error}")
+                    continue
+                content = path.read_bytes()
+                left -= len(content)
+                if left < 0:
+                    break
+                videos[kind][n] = f"data:video/mp4;base64,{base64.b64encode(content).decode()}"
+                if sum(map(len, videos)) == _VIDEOS:
+                    break
+        if failed:
+            _log.warning("The report is without %d %s of clips. The first: %s", len(failed),
+                         "video" if len(failed) == 1 else "videos", failed[0])
+        return videos
 
-def _in_question(found: Comparison, pair: tuple[int, int]) -> Iterator[int]:
-    """Yield the clips that methods disagree on: first those of the pair, then by the number of methods that do."""
-    predicted = np.stack([found.predicted(name) for name in found.names])
-    agree = predicted[pair[0]] == predicted[pair[1]]
-    disputes = sum((each != predicted).sum(axis=0) for each in predicted)
-    order = [n for n in np.lexsort((-disputes, agree)).tolist() if disputes[n]]
-    yield from dict.fromkeys(_tests(found)[order].tolist())
+    def _in_question(self, pair: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        """Yield kind and clip of each video: those that the pair needs first, then by how many pairs need them."""
+        disputes: Counter[int] = Counter()
+        needed: Counter[tuple[int, int]] = Counter()
+        for a, b in itertools.combinations(range(len(self.uses)), 2):
+            apart = self._apart(a, b)
+            disputes.update(apart)
+            needed.update(itertools.product(self._kinds(a, b), apart))
+        first = sorted(self._apart(*pair), key=lambda n: -disputes[n])
+        yield from dict.fromkeys([(kind, n) for n in first for kind in self._kinds(*pair)]
+                                 + [each for each, _ in needed.most_common()])
+
+    def _apart(self, a: int, b: int) -> list[int]:
+        """Return the clips that two methods disagree on."""
+        return list(dict.fromkeys(self.clips[self.predicted[a] != self.predicted[b]].tolist()))
+
+    def _kinds(self, a: int, b: int) -> list[int]:
+        """Return the kinds of extraction that are shown for two methods."""
+        return sorted({*self.uses[a], *self.uses[b]}) or [0]
+
+    def _draw(self, kind: int, n: int, path: Path) -> None:
+        """Write the video of a clip; all kinds show the same frames of it."""
+        if not self._features:
+            _write(self._items[n], path)
+            return
+        span, features = _span(self._features[0][n]), self._features[kind][n]
+        if span is not None and "span" in features.meta:
+            span = max(span[0], features.meta["span"]["first"]), min(span[1], features.meta["span"]["last"])
+        overlay(self._items[n].path, features, path, span=span, side=_SIDE)
 
 
 def _span(features: Features) -> tuple[int, int] | None:
@@ -200,3 +198,29 @@ def _span(features: Features) -> tuple[int, int] | None:
     inside = ended[length - 1:] - np.concatenate([[0], ended[:-length]])
     first += int(inside.argmax())
     return first, first + length - 1
+
+
+def _write(item: Item, path: Path) -> None:
+    """Write the first frames of a clip as a video."""
+    with frames(item.path, colour=True) as reader:
+        fps = reader.fps or 25.0
+        pictures = itertools.islice(_pictures(reader, item, fps), _FRAMES)
+        first = next(pictures, None)
+        if first is None:
+            raise VideoError("the video ends before the segment begins.")
+        write_video(path, itertools.chain([first], pictures), fps)
+
+
+def _pictures(reader: FrameReader, item: Item, fps: float) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of a clip, large ones reduced."""
+    import cv2
+
+    first = -math.inf if item.start_s is None else item.start_s - 0.5 / fps  # a start that was rounded
+    for frame in reader:
+        time = frame.index / fps if math.isnan(frame.time_s) else frame.time_s
+        if item.end_s is not None and time > item.end_s:
+            return
+        if time >= first:
+            assert frame.bgr is not None
+            scale = min(_SIDE / min(frame.grey.shape), 1.0)
+            yield cv2.resize(frame.bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

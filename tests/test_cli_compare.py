@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from clips import write_clip
 
+import idt.codebooks
 import idt.pipeline
 from idt.batch import extract_videos
 from idt.cli import main
@@ -28,7 +29,8 @@ from synthetic import moving_square
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
-FILES = ["comparison.json", "comparison.md", "methods.csv", "report.html", "scores.csv"]
+FILES = ["comparison.json", "comparison.md", "report.html", "methods.csv", "splits.csv", "classes.csv", "confusion.csv",
+         "weights.csv", "mcnemar.csv", "scores.csv"]
 CLIPS = [f"{label}/{group}.avi" for label in ("down", "right") for group in "abc"]
 METHODS = """
 [[method]]
@@ -114,13 +116,13 @@ def test_from_videos_and_tables_to_figures(folder, capsys):
             f"{100 * method['accuracy']:.1f}", f"{100 * low:.1f}–{100 * high:.1f}",
             f"{100 * method['mean_average_precision']:.1f}"]
     assert out[9:] == ["", "accuracies in %, 95 % intervals; p: McNemar's test against FV", "",
-                       "results: set-comparison (comparison.json, comparison.md, methods.csv, scores.csv, report.html)"]
+                       f"results: set-comparison ({', '.join(FILES)})"]
     place = features_folder("set-comparison/features", Params(scales=1))
     lines = [line for line in err if not line.startswith("idt: compiling")]
     assert sorted(line.partition(": ")[0] for line in lines[:6]) == [f"set/{clip}" for clip in CLIPS]
     assert lines[6].startswith(f"6 done; the files are in {place} (")
     assert lines[7:] == ["split 1 of 3: a", "split 2 of 3: b", "split 3 of 3: c"]
-    assert sorted(os.listdir("set-comparison")) == sorted([*FILES, "features"])
+    assert sorted(os.listdir("set-comparison")) == sorted([*FILES, "codebooks", "features"])
     fv, hof, net, both = content["methods"]
     assert net["accuracy"] == 5 / 6
     assert net["splits"] == [1, 1, 0.5]
@@ -142,6 +144,32 @@ def test_from_videos_and_tables_to_figures(folder, capsys):
     assert "video/mp4" in page
 
 
+def test_features_that_lie_as_idt_evaluate_has_them(folder, capsys):
+    os.rename(features_folder("features", Params(scales=1)), "flat")
+    Path("m.toml").write_text(METHODS.partition('[[method]]\nname = "FV, HOF"')[0])
+    _, err = compare(capsys, "set", "--methods", "m.toml", "--features", "flat", "--threads", "1")
+    assert err[0] == "0 done, 6 skipped (done before); the files are in flat"
+    assert not [name for name in os.listdir("flat") if name.startswith("improved")]
+    # Those of another kind get a folder in it, which is told.
+    Path("m.toml").write_text(Path("m.toml").read_text().replace("scales = 1", "scales = 1\ncamera = false"))
+    place = features_folder("flat", Params(scales=1, camera=False))
+    _, err = compare(capsys, "set", "--methods", "m.toml", "--features", "flat", "--threads", "1")
+    assert err[0] == (f"idt: warning: flat/{CLIPS[0]}.npz was extracted otherwise than a method asks for (camera True "
+                      f"instead of False): features for that are put into {place}.")
+    assert sorted(path.name for path in place.rglob("*.npz")) == sorted(f"{Path(clip).name}.npz" for clip in CLIPS)
+
+
+def test_a_second_run_learns_nothing_again(folder, capsys, monkeypatch):
+    compare(capsys, "set", "--methods", "m.toml", "--features", "features", "--threads", "1")
+    first = Path("set-comparison/scores.csv").read_bytes()
+    kept = {path: path.read_bytes() for path in Path("set-comparison/codebooks").iterdir()}
+    assert len(kept) == 3 * 2  # splits, channels
+    monkeypatch.setattr(idt.codebooks, "sample", None)
+    compare(capsys, "set", "--methods", "m.toml", "--features", "features", "--threads", "1")
+    assert Path("set-comparison/scores.csv").read_bytes() == first
+    assert {path: path.read_bytes() for path in Path("set-comparison/codebooks").iterdir()} == kept
+
+
 def test_a_second_run_extracts_nothing_and_gives_the_same(folder, capsys, monkeypatch):
     monkeypatch.setattr(idt.pipeline, "extract_file", None)
     options = ["--methods", "m.toml", "--features", "features", "--reference", "net"]
@@ -151,7 +179,7 @@ def test_a_second_run_extracts_nothing_and_gives_the_same(folder, capsys, monkey
                    *(f"split {n} of 3: {name}" for n, name in enumerate("abc", 1))]
     _, err = compare(capsys, "set", *options, "--threads", "2", "-o", "again/deeper", "--quiet")
     assert err == []
-    assert sorted(os.listdir("again/deeper")) == FILES
+    assert sorted(os.listdir("again/deeper")) == sorted([*FILES, "codebooks"])
     assert Path("again/deeper/scores.csv").read_bytes() == Path("set-comparison/scores.csv").read_bytes()
     assert out[-3] == "accuracies in %, 95 % intervals; p: McNemar's test against net"
     assert [line.split()[-3] for line in out[5:9]][2] == "-"
@@ -173,7 +201,7 @@ def test_tables_alone_need_no_features(folder, capsys):
     assert out[5].split()[:2] == ["net", "83.3"]
     assert out[7] == "accuracies in %, 95 % intervals"
     assert err == ["split 1 of 2: fold 1", "split 2 of 2: fold 2"]
-    assert sorted(os.listdir("set-comparison")) == FILES
+    assert sorted(os.listdir("set-comparison")) == sorted({*FILES} - {"weights.csv", "mcnemar.csv"})
 
 
 def test_a_narrow_terminal_breaks_the_names_of_columns_not_numbers(monkeypatch):
@@ -204,10 +232,13 @@ def test_published_figures_are_shown_where_the_dataset_is_known(tmp_path, capsys
     Path("m.toml").write_text('[[method]]\nname = "net"\nscores = "net.csv"\n')
     out, _ = compare(capsys, "UCF50", "--methods", "m.toml", "--quiet")
     assert out[5].split()[:4] == ["net", "100.0", "100.0–100.0", "100.0"]
-    assert out[9].split() == ["published,", "in", "%", "accuracy", "source"]
+    assert re.split(" {2,}", out[9]) == ["published, in %", "accuracy", "protocol", "source"]
+    protocol = "each of 25 groups left out in turn, mean of the classes"
     assert [re.split(" {2,}", line) for line in out[10:12]] == [
-        ["dense trajectories, bags of words", "84.5", "Wang, Kläser, Schmid and Liu, IJCV 2013"],
-        ["improved dense trajectories, Fisher vectors", "91.2", "Wang and Schmid, ICCV 2013"]]
+        ["dense trajectories, bags of words", "84.5", protocol, "Wang, Kläser, Schmid and Liu, IJCV 2013"],
+        ["improved dense trajectories, Fisher vectors", "91.2", protocol, "Wang and Schmid, ICCV 2013"]]
+    assert out[12] == ("Not comparable as it stands: this comparison has 50 tests on 1 official split, the published "
+                       "figures are of 6,618 on 25 leave-one-group-out splits.")
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

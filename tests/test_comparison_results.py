@@ -13,14 +13,15 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score
 
 from idt.comparison import Comparison, Row
-from idt.comparison_results import save
+from idt.comparison_results import figures_of, save
 from idt.datasets import Dataset, Item, Split, splits
 from idt.errors import OutputError, ParameterError
 from idt.methods import ExternalMethod, FeatureMethod, Fusion
-from idt.published import published
+from idt.published import not_comparable, published
 
 NAMES = ["iDT | FV", "net", "both"]
-FILES = ["comparison.json", "comparison.md", "methods.csv", "report.html", "scores.csv"]
+FILES = ["comparison.json", "comparison.md", "report.html", "methods.csv", "splits.csv", "classes.csv", "confusion.csv",
+         "weights.csv", "mcnemar.csv", "scores.csv"]
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +38,14 @@ def found():
     rows = []
     for n, method in enumerate(methods):
         scores = tuple(rng.normal(size=(len(part.test), 3)) + n * np.eye(3)[np.array(part.test) % 3] for part in parts)
-        rows.append(Row(method, scores, seconds[n], sizes[n], ((0.5, 0.5),) * 3 if n == 2 else ()))
+        rows.append(Row(method, scores, seconds[n], sizes[n], ((0.5, 0.5), (0.4, 0.6), (0.5, 0.5)) if n == 2 else ()))
     return Comparison(dataset, parts, tuple(rows))
 
 
 @pytest.fixture(scope="module")
 def folder(found, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    assert [path.name for path in save(found, folder, reference="net")] == [
-        "comparison.json", "comparison.md", "methods.csv", "scores.csv", "report.html"]
+    assert [path.name for path in save(found, folder, reference="net")] == FILES
     return folder
 
 
@@ -92,8 +92,9 @@ def test_every_figure_follows_from_the_saved_scores(found, folder):
 
 def test_json_tells_what_was_compared(found, folder):
     content = json.loads((folder / "comparison.json").read_text())
-    assert [content[name] for name in ("kind", "format", "tests", "level", "units", "reference", "published")] == [
-        "comparison", 1, 36, 0.95, "groups", "net", []]
+    assert [content[name] for name in ("kind", "format", "tests", "scheme", "reference", "published", "published_note")
+            ] == ["comparison", 1, 36, "k-fold", "net", [], None]
+    assert content["bootstrap"] == {"level": 0.95, "samples": 2000, "seed": 0, "drawn": 6, "units": "groups"}
     assert content["dataset"] == {"name": "made", "layout": "folders", "clips": 36, "classes": ["a", "b", "c"]}
     assert content["division"] == {"scheme": "k-fold", "folds": 3, "seed": 0}
     assert content["splits"][0] == {"name": "fold 1", "train": 24, "test": 12, "shared_groups": []}
@@ -102,7 +103,8 @@ def test_json_tells_what_was_compared(found, folder):
     assert features["encoding"] == found.rows[0].method.encoding.to_dict()
     assert (net["kind"], net["features"], net["cost"], net["described"]) == (
         "external", "in/net.csv", 10.0, "features in net.csv; cost = 10")
-    assert (both["of"], both["fusion"], both["weights"]) == (NAMES[:2], "weighted", [[0.5, 0.5]] * 3)
+    assert (both["of"], both["fusion"]) == (NAMES[:2], "weighted")
+    assert both["weights"] == [[0.5, 0.5], [0.4, 0.6], [0.5, 0.5]]
     assert [one["time"] for one in content["methods"]] == [205.75, None, None]
     assert features["seconds"] == found.rows[0].seconds
 
@@ -119,6 +121,44 @@ def test_the_table_of_methods(folder):
     assert [rows[2][name] for name in ("extract", "learn", "time", "features")] == ["", "2.0", "", ""]
 
 
+def test_the_tables_hold_what_the_json_holds(folder):
+    content = json.loads((folder / "comparison.json").read_text())
+    methods = {one["name"]: one for one in content["methods"]}
+    rows = table(folder / "splits.csv")
+    assert [(row["method"], row["split"]) for row in rows] == [(name, f"fold {k}") for name in NAMES for k in (1, 2, 3)]
+    for n, row in enumerate(rows):
+        assert float(row["accuracy"]) == methods[row["method"]]["splits"][n % 3] == int(row["right"]) / 12
+        assert (row["train"], row["test"]) == ("24", "12")
+    rows = table(folder / "classes.csv")
+    assert [(row["method"], row["class"]) for row in rows] == [(name, label) for name in NAMES for label in "abc"]
+    for n, row in enumerate(rows):
+        assert float(row["accuracy"]) == methods[row["method"]]["classes"][n % 3] == int(row["right"]) / 12
+        assert row["clips"] == "12"
+    counts = np.zeros((3, 3, 3), int)
+    for row in table(folder / "confusion.csv"):
+        assert int(row["clips"]) > 0
+        place = NAMES.index(row["method"]), "abc".index(row["class"]), "abc".index(row["taken_for"])
+        counts[place] += int(row["clips"])
+    assert counts.tolist() == [methods[name]["confusion"] for name in NAMES]
+    assert [list(row.values()) for row in table(folder / "weights.csv")] == [
+        ["both", f"fold {k}", name, weight] for k, weights in ((1, "0.5 0.5"), (2, "0.4 0.6"), (3, "0.5 0.5"))
+        for name, weight in zip(NAMES, weights.split(), strict=False)]
+    rows = table(folder / "mcnemar.csv")
+    assert [{name: value if name in "ab" else float(value) for name, value in row.items()} for row in rows] == \
+        content["mcnemar"]
+
+
+def test_a_class_without_a_test_has_an_empty_accuracy(found, tmp_path):
+    part = Split("s", tuple(range(36)), tuple(n for n in range(36) if n % 3))
+    row = replace(found.rows[1], scores=(np.eye(3)[np.array(part.test) % 3],))
+    save(replace(found, splits=(part,), rows=(row,)), tmp_path)
+    assert [list(row.values())[1:] for row in table(tmp_path / "classes.csv")] == [
+        ["a", "0", "0", ""], ["b", "12", "12", "1.0"], ["c", "12", "12", "1.0"]]
+    (method,) = json.loads((tmp_path / "comparison.json").read_text())["methods"]
+    assert (method["classes"], method["mean_class_accuracy"]) == ([None, 1.0, 1.0], 1.0)
+    assert '"about":"24 test clips of 3 classes, 1 given split"' in (tmp_path / "report.html").read_text()
+
+
 def test_the_table_to_paste(found, folder):
     lines = (folder / "comparison.md").read_text().splitlines()
     assert lines[:2] == ["| method | accuracy | interval | mean class accuracy | mAP | p | time, s | disk, MB |",
@@ -131,7 +171,7 @@ def test_the_table_to_paste(found, folder):
         assert line.startswith(f"| {name} | {100 * found.accuracy(method):.1f} | {100 * low:.1f}–{100 * high:.1f} | ")
         assert line.endswith(f" | {p} | {ending}")
     assert lines[5:] == ["", (
-        "made: 36 tests on 3 splits (k-fold). Accuracies in per cent; interval: 95 %, bootstrap over groups. p: "
+        "made: 36 tests on 3 splits (k-fold). Accuracies in per cent; interval: 95 %, bootstrap over 6 groups. p: "
         "McNemar's test against net (exact, two-sided). Time in seconds of one processor core, extraction included; "
         "disk: features in MB.")]
 
@@ -141,19 +181,26 @@ def test_a_single_method_has_no_p(found, tmp_path):
     text = (tmp_path / "comparison.md").read_text()
     assert text.startswith("| method | accuracy | interval | mean class accuracy | mAP | time, s | disk, MB |\n")
     assert "McNemar" not in text
+    assert not (tmp_path / "mcnemar.csv").exists()
 
 
 def test_the_same_comparison_gives_the_same_files(found, folder, tmp_path):
-    (tmp_path / "comparison.json").write_text("of an earlier one")
+    for name in (*FILES, "published.csv"):
+        (tmp_path / name).write_text("of an earlier one")
     save(found, tmp_path, reference="net")
-    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_the_report_begins_with_the_reference_and_the_best_other(found, folder):
+def test_the_pair_is_the_reference_and_the_best_other_that_differs(found, folder):
     best = max((NAMES[0], NAMES[2]), key=found.accuracy)
-    assert f'"pair":[1,{NAMES.index(best)}]' in (folder / "report.html").read_text()
+    assert json.loads((folder / "comparison.json").read_text())["pair"] == ["net", best]
+    assert f'"pair":["net","{best}"]' in (folder / "report.html").read_text()
+    twin, worst = replace(found.rows[2], method=ExternalMethod(name="twin", scores=Path("t.csv"))), found.rows[1]
+    assert figures_of(replace(found, rows=(found.rows[2], twin, worst)))["pair"] == ["both", "net"]
+    assert figures_of(replace(found, rows=(found.rows[2], twin)))["pair"] == ["both", "twin"]
+    assert figures_of(replace(found, rows=(twin,)))["pair"] is None
 
 
 def test_where_there_is_json_all_files_belong_to_it(found, tmp_path):
@@ -181,7 +228,26 @@ def test_what_cannot_be_saved(found, tmp_path):
 def test_figures_are_published_of_known_datasets_alone(name, layout, classes, expected):
     dataset = Dataset((), tuple(map(str, range(classes))), name, layout, ".")
     assert [round(100 * one.accuracy, 1) for one in published(dataset)] == expected
-    assert all(one.source and one.method for one in published(dataset))
+    assert all(one.source and one.method and one.protocol for one in published(dataset))
+
+
+@pytest.mark.parametrize(("classes", "name", "scheme", "tests", "expected"), [
+    (101, "UCF101", "official", (3783, 3734, 3696), None),
+    (51, "HMDB51", "official", (1530,) * 3, None),
+    (50, "UCF50", "leave-one-group-out", (265,) * 25, None),
+    (10, "weizmann", "k-fold", (10,), None),
+    (51, "HMDB51", "official", (1530,), "has 1,530 tests on 1 official split, the published figures are of 4,590 on 3 "
+                                        "official splits."),
+    (101, "UCF101", "k-fold", (4440,) * 3, "has 13,320 tests on 3 k-fold splits, the published figures are of 11,213 "
+                                           "on 3 official splits."),
+    (50, "UCF50", "leave-one-group-out", (200,) * 25, "has 5,000 tests on 25 leave-one-group-out splits, the published "
+                                                      "figures are of 6,618 on 25 leave-one-group-out splits."),
+    (50, "UCF50", None, (1,), "has 1 test on 1 given split, the published figures are of 6,618 on 25 leave-one-group-"
+                              "out splits.")])
+def test_it_is_told_where_published_figures_are_of_other_splits(classes, name, scheme, tests, expected):
+    dataset = Dataset((), tuple(map(str, range(classes))), name, "folders", ".")
+    parts = [Split("s", (), tuple(range(n)), division={"scheme": scheme} if scheme else {}) for n in tests]
+    assert not_comparable(dataset, parts) == (expected and f"Not comparable as it stands: this comparison {expected}")
 
 
 def test_published_figures_are_marked(tmp_path):
@@ -193,12 +259,20 @@ def test_published_figures_are_marked(tmp_path):
     lines = (tmp_path / "comparison.md").read_text().splitlines()
     assert lines[0].startswith("| method | accuracy | interval | mean of splits | mean class accuracy |")
     assert lines[3:] == ["", (
-        "UCF50: 50 tests on 1 split (official). Accuracies in per cent; interval: 95 %, bootstrap over videos. Time in "
-        "seconds of one processor core, extraction included; disk: features in MB."), "",
-        "Published figures, which were not computed here:", "",
-        "| method | accuracy | source |", "| --- | ---: | --- |",
-        "| dense trajectories, bags of words | 84.5 | Wang, Kläser, Schmid and Liu, IJCV 2013 |",
-        "| improved dense trajectories, Fisher vectors | 91.2 | Wang and Schmid, ICCV 2013 |"]
+        "UCF50: 50 tests on 1 split (official). Accuracies in per cent; interval: 95 %, bootstrap over 50 videos. Time "
+        "in seconds of one processor core, extraction included; disk: features in MB."), "", (
+        "Published figures, which were not computed here. Not comparable as it stands: this comparison has 50 tests on "
+        "1 official split, the published figures are of 6,618 on 25 leave-one-group-out splits."), "",
+        "| method | accuracy | protocol | source |", "| --- | ---: | --- | --- |",
+        "| dense trajectories, bags of words | 84.5 | each of 25 groups left out in turn, mean of the classes | Wang, "
+        "Kläser, Schmid and Liu, IJCV 2013 |",
+        "| improved dense trajectories, Fisher vectors | 91.2 | each of 25 groups left out in turn, mean of the "
+        "classes | Wang and Schmid, ICCV 2013 |"]
     content = json.loads((tmp_path / "comparison.json").read_text())
-    assert content["published"][0] == {"method": "dense trajectories, bags of words", "accuracy": 0.845,
-                                       "source": "Wang, Kläser, Schmid and Liu, IJCV 2013"}
+    assert content["published"][0] == {
+        "method": "dense trajectories, bags of words", "accuracy": 0.845,
+        "protocol": "each of 25 groups left out in turn, mean of the classes",
+        "source": "Wang, Kläser, Schmid and Liu, IJCV 2013"}
+    assert [(row["accuracy"], row["source"]) for row in table(tmp_path / "published.csv")] == [
+        ("0.845", "Wang, Kläser, Schmid and Liu, IJCV 2013"), ("0.912", "Wang and Schmid, ICCV 2013")]
+    assert not (tmp_path / "weights.csv").exists()
