@@ -282,20 +282,3 @@ def test_a_table_that_does_not_fit_ends_it_before_any_video_is_read(folder, caps
     assert len(err) == 1
     assert re.search(message, err[0]), err
     assert os.listdir("set-comparison") == []
-
-
-@pytest.mark.slow
-def test_actions_of_real_people(data, tmp_path, capsys):
-    """The table of the comparison of trajectories on four classes, from videos, in one command."""
-    rows = Path(data / "weizmann/labels.csv").read_text().splitlines()
-    chosen = [row for row in rows if row.split(",")[1] in ("label", "bend", "jack", "run", "walk")]
-    (tmp_path / "four.csv").write_text("\n".join(chosen) + "\n")
-    (tmp_path / "m.toml").write_text("".join(
-        f'[[method]]\nname = "{name}"\nscales = 2\nwords = 16\nsamples = 20000\nchannels = ["hog", "mbhx"]\n{extra}\n'
-        for name, extra in (("DT", "camera = false"), ("iDT", ""))))
-    compare(capsys, str(tmp_path / "four.csv"), "--videos", str(data / "weizmann"), "--methods",
-            str(tmp_path / "m.toml"), "-o", str(tmp_path / "out"))
-    content = json.loads((tmp_path / "out/comparison.json").read_text())
-    assert [method["accuracy"] >= 0.9 for method in content["methods"]] == [True, True]
-    assert content["tests"] == 36
-    assert (tmp_path / "out/report.html").stat().st_size < 15_000_000
