@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -34,39 +35,50 @@ def gpu() -> bool:
     return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
-class Allocations(dict):
-    """Shared arrays of a simulated block: `get` of one that is not there makes other threads wait until it is set.
-
-    The simulator takes no care of that, so two threads that run at once may each get an array of their own.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self._lock = threading.Lock()
-
-    def get(self, key):
-        self._lock.acquire()
-        found = super().get(key)
-        if found is not None:
-            self._lock.release()
-        return found
-
-    def __setitem__(self, key, value):
-        super().__setitem__(key, value)
-        self._lock.release()
-
-
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 if SIMULATED:
-    from numba.cuda.simulator import kernelapi
+    from numba.cuda.simulator import kernel
 
-    class Shared(kernelapi.FakeCUDAShared):
-        def __init__(self, size):
-            super().__init__(size)
-            self._allocations = Allocations()
+    class Thread(kernel.BlockThread):
+        """A thread of a block, which works from one barrier to the next when it has its turn."""
 
-    kernelapi.FakeCUDAShared = Shared
-    sys.setswitchinterval(1e-5)  # a simulated block is a crowd of threads that wait for each other
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.begin, self.end, self.done = threading.Semaphore(0), threading.Semaphore(0), False
+
+        def run(self):
+            self.begin.acquire()
+            super().run()
+            self.done = True
+            self.end.release()
+
+        def syncthreads(self):
+            self.end.release()
+            self.begin.acquire()
+
+    class Block(kernel.BlockManager):
+        """A block whose threads take turns, in another order each time, so that a barrier which is missing shows.
+
+        Those of the simulator run at once, while it looks without rest for whether all wait, which takes far longer;
+        and two that ask for a shared array at once may each get one of their own.
+        """
+
+        def run(self, grid_point, *args):
+            threads = [Thread(lambda: self._f(*args), self, grid_point, point, self._debug)
+                       for point in np.ndindex(*self._block_dim)]
+            for thread in threads:
+                thread.start()
+            orders = random.Random(0)
+            while threads:
+                orders.shuffle(threads)
+                for thread in threads:
+                    thread.begin.release()
+                    thread.end.acquire()
+                    if thread.exception:
+                        raise thread.exception[0].with_traceback(thread.exception[1])
+                threads = [thread for thread in threads if not thread.done]
+
+    kernel.BlockManager = Block
 if SIMULATED or gpu():
     from idt.flow import _tvl1_cuda as gpu_kernels
 
