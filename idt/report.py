@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import importlib.resources
 import itertools
@@ -24,7 +25,7 @@ from idt.datasets import Item
 from idt.errors import ParameterError, VideoError
 from idt.features import Features
 from idt.methods import FeatureMethod, Fusion
-from idt.params import Params
+from idt.params import Params, value_text
 from idt.results import place_of, sizes
 from idt.video import FrameReader, frames
 from idt.view import overlay, write_video
@@ -111,12 +112,10 @@ def _used(found: Comparison, name: str, drawn: Sequence[Params]) -> list[int]:
 
 def _told(drawn: Sequence[Params]) -> list[str]:
     """Return in words what tells kinds of extraction apart."""
-    values = [params.to_dict() for params in drawn]
-    differ = [name for name in (values[0] if values else ()) if name != "camera"
-              and any(each[name] != values[0][name] for each in values)]
-    return [", ".join([f"{'improved' if params.camera else 'dense'} trajectories",
-                       *(f"{name} = {json.dumps(each[name])}" for name in differ)])
-            for params, each in zip(drawn, values, strict=True)]
+    differ = [f.name for f in dataclasses.fields(Params)
+              if f.name != "camera" and len({getattr(params, f.name) for params in drawn}) > 1]
+    return [", ".join(["improved" if params.camera else "dense",
+                       *(f"{name} = {value_text(getattr(params, name))}" for name in differ)]) for params in drawn]
 
 
 class _Films:

@@ -122,8 +122,8 @@ class Browser:
     def press(self, *keys: str) -> None:
         """Press and release keys, one after the other."""
         for key in keys:
-            code = {"Tab": 9, "Enter": 13, "Home": 36, "End": 35, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39,
-                    "ArrowDown": 40}[key]
+            code = {"Tab": 9, "Enter": 13, "Escape": 27, "Home": 36, "End": 35, "ArrowLeft": 37, "ArrowUp": 38,
+                    "ArrowRight": 39, "ArrowDown": 40}[key]
             text = {"text": "\r"} if key == "Enter" else {}
             for kind in ("keyDown", "keyUp"):
                 self("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code,

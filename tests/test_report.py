@@ -133,8 +133,7 @@ def test_each_method_uses_the_trajectories_of_its_own_and_a_fusion_those_of_its_
     save_report(found, tmp_path / "report.html", features=write_clips(found, DENSE, IMPROVED))
     page = Page(tmp_path / "report.html")
     assert page.data["uses"] == [[1], [0], [0, 1]]
-    assert page.data["drawn"] == [{"told": "improved trajectories", "steady": True},
-                                  {"told": "dense trajectories", "steady": False}]
+    assert page.data["drawn"] == [{"told": "improved", "steady": True}, {"told": "dense", "steady": False}]
     assert [sorted(held) for held in page.videos] == [["10", "11", "3", "7"]] * 2
     for held, row in zip(page.videos, (10, 20), strict=True):  # enlarged ten times
         tracks = decoded(held["10"])[6].astype(int)
@@ -148,7 +147,7 @@ def test_what_tells_kinds_of_trajectories_apart_is_named(tmp_path):
     found = compared(tmp_path / "clips", PREDICTED, methods=methods)
     save_report(found, tmp_path / "report.html", features=write_clips(found, IMPROVED, other))
     assert [one["told"] for one in Page(tmp_path / "report.html").data["drawn"]] == [
-        'improved trajectories, flow = "farneback"', 'dense trajectories, flow = "dis"']
+        "improved, flow = farneback", "dense, flow = dis"]
 
 
 def test_where_no_method_has_trajectories_the_clips_are_shown_as_they_are(tmp_path, caplog):
@@ -382,6 +381,77 @@ def test_the_keyboard_suffices(chromium, report):
                      "Mean class accuracy, %", "mAP, %", "Time", "Disk", "matrix-row", "matrix-order",
                      "4 of 4 clips of bend got the right label.", "a", "b", "which", "playing",
                      "Enlarge run/10.avi", "Enlarge bend/3.avi"]
+
+
+@pytest.mark.browser
+def test_a_clip_is_enlarged_with_the_keyboard(chromium, report):
+    _, page = report
+    chromium.open(page)
+    assert chromium.run("[...document.querySelectorAll('#cards video')].some(video => video.controls)") is False
+    chromium.run("document.querySelectorAll('#cards button')[1].focus()")
+    chromium.press("Enter")
+    assert chromium.run("document.getElementById('large').open")
+    assert texts(chromium, "#large h3, #large-told .quiet, #large .said") == [
+        "bend", "bend/3.avi", "jump ✗ wrong", "bend ✓ right"]
+    chromium.until("document.querySelector('#large video').currentTime > 0")
+    assert chromium.run("(v => [v.controls, v.muted, v.ariaLabel])(document.querySelector('#large video'))") == [
+        True, True, "bend/3.avi"]
+    chromium.press("Escape")
+    assert not chromium.run("document.getElementById('large').open")
+    assert chromium.run("document.activeElement.ariaLabel") == "Enlarge bend/3.avi"
+    chromium.until("!document.querySelector('#large video')")
+    chromium.press("Enter", "Enter")  # the button that closes it has the focus
+    assert not chromium.run("document.getElementById('large').open")
+    assert chromium.complaints == []
+
+
+@pytest.mark.browser
+def test_videos_are_those_of_the_two_methods_that_are_chosen(chromium, tmp_path):
+    methods = {FIRST: TRACKED[FIRST], SECOND: FeatureMethod(name=SECOND, extraction=DENSE),
+               THIRD: ExternalMethod(name=THIRD, scores=Path("t.csv")), "twin": Fusion(name="twin", of=(FIRST, THIRD)),
+               "net": ExternalMethod(name="net", scores=Path("t.csv"))}
+    found = compared(tmp_path / "clips", {**PREDICTED, "twin": PREDICTED[SECOND], "net": LABELS}, methods=methods)
+    save_report(found, tmp_path / "report.html", features=write_clips(found, IMPROVED, DENSE))
+    chromium.open(tmp_path / "report.html")
+    both = "Trajectories are coloured by their motion, improved ones by that without the camera’s: "
+    improved, dense = (f"The {kind} trajectories are coloured by their motion{without}: " for kind, without in (
+        ("improved", " without the camera’s"), ("dense", "")))
+    for a, b, kinds, told, dots, note in [
+            (0, 1, [0, 1], ["improved", "dense"], [FIRST, SECOND], both),
+            (1, 0, [1, 0], ["dense", "improved"], [SECOND, FIRST], both),
+            (1, 2, [1], [], [], dense), (0, 2, [0], [], [], improved), (2, 4, [0], [], [], improved),
+            (2, 3, [0], [], [], improved)]:
+        select(chromium, "a", str(a))
+        select(chromium, "b", str(b))
+        assert chromium.run("[...document.querySelectorAll('#cards li:first-child video')].map(video => "
+                            "Number(video.dataset.kind))") == kinds, (a, b)
+        assert texts(chromium, "#cards li:first-child .kind") == told
+        assert chromium.run("[...document.querySelectorAll('#cards li:first-child .kind .dot')].map(dot => "
+                            "dot.ariaLabel)") == dots
+        assert texts(chromium, "#clips-note") == [
+            f"{note}hue is the direction, strength the speed, as the wheel in the corner shows."]
+    chromium.run("document.getElementById('cards').scrollIntoView()")
+    select(chromium, "a", "0")
+    select(chromium, "b", "1")
+    held = Page(tmp_path / "report.html").videos
+    chromium.until("[...document.querySelectorAll('#cards li:first-child video')].every(video => video.src)")
+    assert chromium.run("[...document.querySelectorAll('#cards li:first-child video')].map(video => video.src)") == [
+        held[0]["10"], held[1]["10"]]
+    assert chromium.complaints == []
+
+
+@pytest.mark.browser
+def test_clips_of_tables_alone_are_shown_as_they_are(chromium, tmp_path):
+    found = compared(tmp_path / "clips", PREDICTED)
+    write_clips(found)
+    save_report(found, tmp_path / "report.html")
+    chromium.open(tmp_path / "report.html", width=390)
+    chromium.run("document.getElementById('cards').scrollIntoView()")
+    chromium.until("document.querySelector('video').currentTime > 0")
+    assert texts(chromium, "#clips-note") == [""]
+    assert len(texts(chromium, "#cards button video")) == 3
+    assert chromium.run("document.documentElement.scrollWidth") == 390
+    assert chromium.complaints == []
 
 
 @pytest.mark.browser
