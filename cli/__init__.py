@@ -10,7 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from cyclopts import App
@@ -121,7 +121,8 @@ def _warnings(common: Common) -> Iterator[None]:
     logger, handler = logging.getLogger("idt"), Lines(logging.ERROR if common.quiet else logging.WARNING)
     places: set[tuple[type[Warning], str, int]] = set()
 
-    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+             file: TextIO | None = None, line: str | None = None) -> None:
         if (category, filename, lineno) not in places:
             logger.warning("%s", message)
         places.add((category, filename, lineno))

@@ -197,7 +197,7 @@ def _from_csv(path: Path, what: str, method: str) -> _Raw:
         except csv.Error as error:
             raise FormatError(f"{path}, line {reader.line_num}: not CSV ({error}).") from error
     if seen and not rows:
-        raise FormatError(f"{path}: no row is of the {kind} {wanted!r}; there are "
+        raise FormatError(f"{path}: no row is of the {kind} {wanted!r}: its {kind}s are "
                           f"{allowed_text(wanted, list(dict.fromkeys(seen)))}")
     values = np.array(rows, np.float64).reshape(len(rows), len(chosen))
     names = [header[n].removeprefix(_PREFIX if prefixed else "") for n in chosen]

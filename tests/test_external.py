@@ -57,7 +57,7 @@ def test_scores_come_in_the_order_of_clips_and_classes(dataset, tmp_path):
         assert given(table, split) == [0, 1, 2]
     table.require(dataset, [(ONE, [0]), (TWO, [2])], "tested")
     with pytest.raises(FormatError, match=r"t\.csv: there is no row for run/deep/c\.mp4 \(1 of 2 clips that are t"):
-        table.require(dataset, [(ONE, [3, 1]), (TWO, [3])], "tested")
+        table.require(dataset, [(ONE, [1, 1]), (TWO, [3, 3])], "tested")
 
 
 SPLIT_ROWS = [("split 1", 2, 1), ("SPLIT 1", 3, 2), ("1", 0, 3), ("split 2", 0, 4), ("2", 1, 5)]
@@ -135,11 +135,11 @@ def test_a_whole_path_goes_before_the_end_of_another(tmp_path):
 
 
 def test_of_an_evaluation_the_rows_of_all_channels_count(dataset, tmp_path):
-    head = "channel,split,path,start,end,label,predicted,score_walk,score_run\n"
-    rows = "hog,split 1,walk/a.avi,,,walk,run,9,9\ncombined,split 1,walk/a.avi,,,walk,run,0.5,-inf\n"
+    head = ",channel,split,path,start,end,label,predicted,score_walk,score_run\n"  # pandas puts a number before
+    rows = "0,hog,split 1,walk/a.avi,,,walk,run,9,9\n1,combined,split 1,walk/a.avi,,,walk,run,0.5,-inf\n"
     table = read_scores(written(tmp_path, head + rows), dataset)
     np.testing.assert_array_equal(table.of(ONE, [0]), [[0.5, -np.inf]])
-    with pytest.raises(FormatError, match=r"t\.csv: no row is of the channel 'combined'; there are hog\.$"):
+    with pytest.raises(FormatError, match=r"t\.csv: no row is of the channel 'combined': its channels are hog\.$"):
         read_scores(written(tmp_path, head + "".join(rows.splitlines(keepends=True)[:1] * 2)), dataset)
 
 
@@ -149,7 +149,7 @@ def test_of_a_comparison_the_rows_of_the_method_count(dataset, tmp_path):
                                     '"a, b",split 1,walk/a.avi,,,walk,run,3,4\n')
     for method, scores in (("net", [1, 2]), ("a, b", [3, 4])):
         np.testing.assert_array_equal(read_scores(path, dataset, [ONE], method).of(ONE, [0]), [scores])
-    with pytest.raises(FormatError, match=r"t\.csv: no row is of the method 'Net'; there are net, a, b; did you mean "):
+    with pytest.raises(FormatError, match=r"t\.csv: no row is of the method 'Net': its methods are net, a, b; did y"):
         read_scores(path, dataset, [ONE], "Net")
     with pytest.raises(FormatError, match=r"t\.csv: the table has no row\.$"):
         read_scores(written(tmp_path, head), dataset)
@@ -212,6 +212,7 @@ def test_arrays_are_read_like_csv(dataset, tmp_path, kind):
     ("walk,Path,run\n1,walk/a,2\n", r"the first line names no column path, which .*, but Path: capitals count\.$"),
     ("path,walk,run,\nwalk/a,1,2,\n", r"the column '' does not look like a class: take it out \(pandas writes no "),
     ("Unnamed: 0,path,walk,run\n0,walk/a,1,2\n", r"the column 'Unnamed: 0' does not look like a class: take it out \("),
+    ("path,walk,run,channel\nwalk/a,1,2,3\n", r"the column channel is no class of made\.$"),
     ("path,walk,run,Split\nwalk/a,1,2,1\n", r"the column Split is no class of made; did you mean split\?$"),
     ("path,walk,run\nWalk/A.avi,1,2\n",
      r"line 2: Walk/A\.avi is no clip of made, which has walk/a\.avi: capitals count \(1 of 1 rows are of none\)\.$"),
@@ -231,6 +232,16 @@ def test_what_is_no_feature_is_not_learnt_from(dataset, tmp_path, header, name):
     """A label that is a number, or the number of the row, tells the class."""
     with pytest.raises(FormatError, match=rf"t\.csv: the column {name} does not look like a feature: take it out \("):
         read_vectors(written(tmp_path, f"{header}\n1,walk/a,2\n"), dataset)
+
+
+def test_names_of_other_columns_may_be_classes_and_clips_in_capitals(tmp_path):
+    dataset = Dataset((Item("Set/Aim.avi", "Target"), Item("Set/go.avi", "go")), ("Target", "go"), "set", "csv", "Set")
+    table = read_scores(written(tmp_path, "path,go,Target\nAim,1,2\n"), dataset)
+    np.testing.assert_array_equal(table.of(ONE, [0]), [[2, 1]])
+    with pytest.raises(FormatError, match=r"line 2: aim is no clip of set, which has Aim\.avi: capitals count "):
+        read_scores(written(tmp_path, "path,go,Target\naim,1,2\n"), dataset)
+    with pytest.raises(FormatError, match=r"t\.csv: the column 'Start' must be called 'start': capitals count\.$"):
+        read_vectors(written(tmp_path, "path,Start,f\nAim,1,2\n"), dataset)
 
 
 @pytest.mark.parametrize(("arrays", "message"), [
