@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import write_clip
+from clips import write_squares
 
 import idt.codebooks
 import idt.pipeline
@@ -25,7 +25,6 @@ from idt.comparison_results import save
 from idt.datasets import read_dataset, splits
 from idt.methods import read_methods
 from idt.params import Params
-from synthetic import moving_square
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -62,11 +61,7 @@ fusion = "weighted"
 def compared_set(tmp_path_factory):
     """A list of squares that move right and down, of three groups; their features, methods, and a table of scores."""
     folder = tmp_path_factory.mktemp("compared")
-    for label, velocity in (("right", (1.5, 0.0)), ("down", (0.0, 1.5))):
-        for seed, group in enumerate("abc"):
-            write_clip(folder / "set" / label / f"{group}.avi", moving_square(velocity, seed=seed).frames)
-    rows = [f"{clip},{clip.partition('/')[0]},{clip[-5]}" for clip in CLIPS]
-    (folder / "set" / "labels.csv").write_text("\n".join(["path,label,group", *rows]) + "\n")
+    write_squares(folder / "set")
     # Right of all but right/c.
     scores = [f"{clip},{2 * (clip[0] == 'd' or clip == 'right/c.avi')},1" for clip in CLIPS]
     (folder / "net.csv").write_text("\n".join(["path,down,right", *scores]) + "\n")

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from clips import write_clip
+from clips import write_clip, write_squares
 
 import idt.pipeline
 import idt.results
@@ -23,7 +23,7 @@ from idt.batch import extract_videos
 from idt.cli import main
 from idt.params import Params, flag_name
 from idt.vectors import EncodingParams
-from synthetic import moving_square, still
+from synthetic import still
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -36,13 +36,8 @@ FILES = ["classes.csv", "confusion.csv", "confusion.png", "evaluation.json", "sc
 def made(tmp_path_factory):
     """A list of squares that move right and down, of three groups, and one clip where nothing moves; its features."""
     folder = tmp_path_factory.mktemp("made")
-    rows = []
-    for label, velocity in (("right", (1.5, 0.0)), ("down", (0.0, 1.5))):
-        for seed, group in enumerate("abc"):
-            write_clip(folder / "set" / label / f"{group}.avi", moving_square(velocity, seed=seed).frames)
-            rows.append(f"{label}/{group}.avi,{label},{group}")
+    write_squares(folder / "set", "still.avi,down,c")
     write_clip(folder / "set" / "still.avi", still().frames)
-    (folder / "set" / "labels.csv").write_text("\n".join(["path,label,group", *rows, "still.avi,down,c"]) + "\n")
     assert not extract_videos(folder / "set", folder / "set-features").failed
     return folder
 
@@ -294,9 +289,9 @@ def test_features_that_do_not_fit_are_told(folder, capsys):
     _, err = evaluate(capsys, "set", "--features", "few", *QUICK, code=2)
     assert err == ["idt: few: its features have no hof: leave it out of channels, or give another folder for features "
                    "with it."]
-    shutil.copy("few/right/a.avi.npz", "set-features/right/a.avi.npz")
+    shutil.copy("few/down/a.avi.npz", "set-features/down/a.avi.npz")
     _, err = evaluate(capsys, "set", *QUICK, code=2)
-    assert re.fullmatch(r"idt: set-features/right/a\.avi\.npz and set-features/\S+ were extracted with different "
+    assert re.fullmatch(r"idt: set-features/down/a\.avi\.npz and set-features/\S+ were extracted with different "
                         r"parameters \(descriptors .*\): delete the features of one kind, or give another folder\.",
                         err[0])
 
