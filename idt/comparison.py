@@ -479,8 +479,11 @@ class _Run:
                 tell: Callable[[str, float], None]) -> None:
         """Note the scores of the methods of a group, whose encoding is this with channels of their own."""
         names = tuple(dict.fromkeys(name for method in methods for name in method.encoding.channels))
-        similar = similarities(videos, side.split, learner, replace(encoding, channels=names), threads=threads,
-                               wall=dict.fromkeys(("learn", "encode"), 0.0), tell=tell)
+        try:
+            similar = similarities(videos, side.split, learner, replace(encoding, channels=names), threads=threads,
+                                   wall=dict.fromkeys(("learn", "encode"), 0.0), tell=tell)
+        except ParameterError as error:  # too few descriptors, most of all
+            raise ParameterError(f"{methods[0].name}, {side.split.name}: {error}") from error
         learnt = (*learnt_by(encoding), side.split.name)  # other groups may take the same words from the learner
         for name, one in similar.items():
             self.costs.amounts["learn", extraction, learnt, name] = one.seconds["learn"]

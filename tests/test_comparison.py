@@ -381,6 +381,8 @@ def test_what_cannot_be_compared(made, tmp_path):
     one = replace(dataset, items=dataset.items[:4], classes=("a",))
     with pytest.raises(ParameterError, match="made has clips of one class only, a"):
         compare(one, [net], splits(one, "k-fold", folds=2), tmp_path)
+    with pytest.raises(ParameterError, match=r"^many, p: There are 540 descriptors to learn 600 Gaussians from: give "):
+        put(made, tmp_path, fv, FeatureMethod(name="many", encoding=replace(SMALL, words=600)))
     weighted = Fusion(name="w", of=("net", "fv"), how="weighted")
     split = Split("odd", (0, 1, 4, 8, 9), (2, 3))
     with pytest.raises(ParameterError, match=r"^w: its weights are found on divisions of the training side, which that "
