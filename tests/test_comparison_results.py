@@ -242,6 +242,8 @@ def test_figures_are_published_of_known_datasets_alone(name, layout, classes, ex
                                            "on 3 official splits."),
     (50, "UCF50", "leave-one-group-out", (200,) * 25, "has 5,000 tests on 25 leave-one-group-out splits, the published "
                                                       "figures are of 6,618 on 25 leave-one-group-out splits."),
+    (50, "UCF50", "leave-one-group-out", (1324,) * 5, "has 6,620 tests on 5 leave-one-group-out splits, the published "
+                                                      "figures are of 6,618 on 25 leave-one-group-out splits."),
     (50, "UCF50", None, (1,), "has 1 test on 1 given split, the published figures are of 6,618 on 25 leave-one-group-"
                               "out splits.")])
 def test_it_is_told_where_published_figures_are_of_other_splits(classes, name, scheme, tests, expected):

@@ -154,7 +154,7 @@ def test_where_no_method_has_trajectories_the_clips_are_shown_as_they_are(tmp_pa
     found = compared(tmp_path / "clips", PREDICTED)
     write_clips(found)
     items = list(found.dataset.items)
-    items[3] = replace(items[3], start_s=0.11, end_s=0.28)  # frames 3 to 7 at 25 a second
+    items[3] = replace(items[3], start_s=0.13, end_s=0.28)  # frames 3 to 7 at 25 a second
     items[7] = replace(items[7], start_s=30.0)
     found = replace(found, dataset=replace(found.dataset, items=tuple(items)))
     save_report(found, tmp_path / "report.html")
@@ -255,6 +255,16 @@ def test_of_a_long_clip_the_part_in_which_most_tracks_end(tmp_path, monkeypatch)
     assert len(pictures) == 5
     assert [bool((picture[202:208, :, 2].astype(int) - picture[202:208, :, 0] > 50).any()) for picture in pictures] == [
         False, False, False, True, True]
+
+
+def test_of_trajectories_that_end_earlier_the_frames_that_they_come_from(tmp_path):
+    short = replace(DENSE, end=9)
+    methods = {**TRACKED, SECOND: FeatureMethod(name=SECOND, extraction=short)}
+    found = compared(tmp_path / "clips", PREDICTED, methods=methods)
+    videos = write_clips(found)
+    videos[short] = [features(count=10, made_with=short) for _ in videos[IMPROVED]]
+    save_report(found, tmp_path / "report.html", features=videos)
+    assert [len(decoded(held["3"])) for held in Page(tmp_path / "report.html").videos] == [FRAMES, 10]
 
 
 def test_of_a_segment_its_frames_alone(tmp_path):
@@ -402,6 +412,11 @@ def test_a_clip_is_enlarged_with_the_keyboard(chromium, report):
     chromium.until("!document.querySelector('#large video')")
     chromium.press("Enter", "Enter")  # the button that closes it has the focus
     assert not chromium.run("document.getElementById('large').open")
+    for where, closed in (("large-told", False), ("large", True)):  # a click inside, and one beside
+        chromium.run("document.querySelector('#cards button').click()")
+        chromium.run(f"document.getElementById('{where}').click()")
+        assert chromium.run("document.getElementById('large').open") is not closed
+        chromium.run("document.getElementById('large').close()")
     assert chromium.complaints == []
 
 
