@@ -313,8 +313,9 @@ def test_without_matplotlib_all_but_the_picture_is_written(folder, capsys, monke
 def test_names_of_classes_are_no_markup_are_not_cut_and_need_not_be_utf8(folder):
     Path("set/labels.csv").unlink()
     Path("set/still.avi").unlink()
-    os.rename(b"set/down", b"set/[b]d\xff")
-    os.rename("set/right", "set/" + 150 * "r")
+    for place in (b"set", b"set-features"):
+        os.rename(place + b"/down", place + b"/[b]d\xff")
+        os.rename(place + b"/right", place + b"/" + 150 * b"r")
     child = subprocess.run([*IDT, "evaluate", "set", *QUICK, "--folds", "3"], capture_output=True, text=True,
                            timeout=120, env={**os.environ, "PYTHONUTF8": "1"}, check=False)
     assert child.returncode == 0, child.stderr

@@ -158,6 +158,7 @@ def test_a_folder_is_done_what_is_bad_passed_over_and_the_rest_skipped(folder, c
     stamps = {name: Path("out", name).stat().st_mtime_ns for name in before}
 
     Path("videos/sub/bad.avi").unlink()
+    arguments += ["--jobs", "1"]
     for more in ([], ["--verify"], ["--threads", "1"]):
         assert main([*arguments, *more]) == 0
         assert capsys.readouterr().err == "0 done, 2 skipped (done before); the files are in out\n"
@@ -207,6 +208,7 @@ def test_files_of_arrays(folder, capsys, form):
     assert "1 skipped" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("one_core")
 def test_a_folder_of_images_and_a_list(folder, pictures):
     Path("images/one").mkdir(parents=True)
     for n, picture in enumerate(pictures):
@@ -331,7 +333,7 @@ def test_an_interrupt_leaves_nothing_half_written(long_video, threads):
 
 
 def test_a_killed_run_is_resumed_as_if_nothing_had_been(long_video, capsys):
-    assert main(["flow", "videos/a.avi", "long.avi", "-o", "whole", *QUICK, "--quiet"]) == 0
+    assert main(["flow", "videos/a.avi", "long.avi", "-o", "whole", *QUICK, "--jobs", "1", "--quiet"]) == 0
     process = started("long.avi", "videos/a.avi")
     process.kill()
     process.communicate()

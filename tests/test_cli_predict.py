@@ -383,7 +383,7 @@ def test_models_that_cannot_be_used_are_told_before_any_video(folder, capsys, ch
 
 def test_names_that_are_no_text_do_not_stop_it(folder):
     os.rename(b"set/pan/0.avi", b"set/pan/\xff\xfc.avi")
-    for more in ((), ("--json",)):
+    for more in ((), ("--json", "--jobs", "1")):
         child = subprocess.run([*IDT, "predict", "set.model.npz", "set/pan", *more], capture_output=True, timeout=120,
                                env={**os.environ, "PYTHONUTF8": "1"}, check=False)
         assert (child.returncode, child.stderr) == (0, b"")
@@ -403,7 +403,8 @@ def test_nobody_reads_on(folder):
 def test_beside_a_bar_results_go_where_stdout_goes(folder, both):
     leader, follower = pty.openpty()
     seen = b""
-    with subprocess.Popen([*IDT, "predict", "set.model.npz", "set/pan/0.avi", "set/pan/1.avi"], stderr=follower,
+    with subprocess.Popen([*IDT, "predict", "set.model.npz", "set/pan/0.avi", "set/pan/1.avi", "--jobs", "1"],
+                          stderr=follower,
                           stdout=follower if both else subprocess.PIPE, env={**os.environ, "COLUMNS": "200"}) as child:
         os.close(follower)
         with contextlib.suppress(OSError):  # the end, on Linux
@@ -425,6 +426,7 @@ def test_actions_of_actors_who_were_not_learnt_from(data, tmp_path, monkeypatch,
     rows = [f"{action}/{actor}_{action}.avi,{action}" for action in actions for actor in learnt]
     Path("three.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
     videos = data / "weizmann"
+    extract_videos([str(videos / "bend/daria_bend.avi")], "three-features/bend", Params(scales=1, stride=8))
     assert main(["train", "three.csv", "--videos", str(videos), "-o", "x.model.npz", "--words", "16", "--quiet"]) == 0
     others = [str(videos / action / f"{actor}_{action}.avi") for action in actions for actor in ("lyova", "shahar")]
     assert main(["predict", "x.model.npz", *others, "--top", "1"]) == 0
