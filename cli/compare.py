@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -96,6 +97,8 @@ def compare(
         found = compare_methods(dataset, chosen, splits, labelled.features or folder / "features",
                                 codebooks=folder / "codebooks", threads=cores,
                                 read=read, progress=progress)
+    if len(chosen) > 1 and not common.quiet:  # which may take a minute
+        print("drawing the clips that methods disagree on", file=sys.stderr)
     files = save(found, folder, reference=against, features=videos)
     content = json.loads(files[0].read_text())
     show(table(*columns(content, short=True)), "",

@@ -22,6 +22,7 @@ from idt.cli.evaluate import table
 from idt.comparison import compare as compare_methods
 from idt.comparison import features_folder
 from idt.comparison_results import save
+from idt.dataset_features import load_features
 from idt.datasets import read_dataset, splits
 from idt.methods import read_methods
 from idt.params import Params
@@ -116,7 +117,8 @@ def test_from_videos_and_tables_to_figures(folder, capsys):
     lines = [line for line in err if not line.startswith("idt: compiling")]
     assert sorted(line.partition(": ")[0] for line in lines[:6]) == [f"set/{clip}" for clip in CLIPS]
     assert lines[6].startswith(f"6 done; the files are in {place} (")
-    assert lines[7:] == ["split 1 of 3: a", "split 2 of 3: b", "split 3 of 3: c"]
+    assert lines[7:] == ["split 1 of 3: a", "split 2 of 3: b", "split 3 of 3: c",
+                         "drawing the clips that methods disagree on"]
     assert sorted(os.listdir("set-comparison")) == sorted([*FILES, "codebooks", "features"])
     fv, hof, net, both = content["methods"]
     assert net["accuracy"] == 5 / 6
@@ -171,7 +173,8 @@ def test_a_second_run_extracts_nothing_and_gives_the_same(folder, capsys, monkey
     out, err = compare(capsys, "set", *options, "--threads", "1")
     place = features_folder("features", Params(scales=1))
     assert err == [f"0 done, 6 skipped (done before); the files are in {place}",
-                   *(f"split {n} of 3: {name}" for n, name in enumerate("abc", 1))]
+                   *(f"split {n} of 3: {name}" for n, name in enumerate("abc", 1)),
+                   "drawing the clips that methods disagree on"]
     _, err = compare(capsys, "set", *options, "--threads", "2", "-o", "again/deeper", "--quiet")
     assert err == []
     assert sorted(os.listdir("again/deeper")) == sorted([*FILES, "codebooks"])
@@ -184,8 +187,12 @@ def test_a_second_run_extracts_nothing_and_gives_the_same(folder, capsys, monkey
     found = compare_methods(dataset, read_methods("m.toml"), splits(dataset, "leave-one-group-out"), "features")
     assert list(found.row("FV").seconds) == ["learn", "encode", "classify"]
     assert found.row("FV").time is None
-    save(found, "python")
+    trajectories = load_features(dataset, features_folder("features", Params(scales=1)))
+    save(found, "python", reference="net", features={Params(scales=1): trajectories})
     assert Path("python/scores.csv").read_bytes() == Path("set-comparison/scores.csv").read_bytes()
+    videos = [re.search(r'id="videos">(.*?)<', Path(folder, "report.html").read_text())
+              for folder in ("python", "set-comparison")]
+    assert videos[0][1] == videos[1][1] != "[{}]"
 
 
 def test_tables_alone_need_no_features(folder, capsys):
