@@ -21,7 +21,7 @@ from idt.output import prepared, replacing, writing
 from idt.params import Params
 from idt.published import not_comparable, published
 from idt.report import page
-from idt.results import check_folder, figures, score_rows, told, told_of_split, write_table
+from idt.results import check_folder, check_own, figures, score_rows, told, told_of_split, write_table
 
 Paths: TypeAlias = str | os.PathLike[str]
 
@@ -64,11 +64,12 @@ def save(found: Comparison, folder: Paths, *, reference: str | None = None,
     ParameterError
         There is no such reference, or not as many features as clips.
     OutputError
-        A file cannot be written.
+        A file cannot be written, or the folder holds an evaluation.
     """
     content = figures_of(found, reference)
     text = page(content, found, features)
     whole, table, html = (Path(folder, name) for name in _MAIN)
+    check_own(folder, whole.name)
     prepared(whole)
     with writing(whole):
         whole.unlink(missing_ok=True)  # of an earlier comparison: where there is one, all files belong to it

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from idt import __version__
 from idt.datasets import Dataset, Split
+from idt.errors import OutputError
 from idt.evaluation import Evaluation, Scored
 from idt.output import prepared, replacing, writing
 
@@ -26,6 +27,8 @@ Paths: TypeAlias = str | os.PathLike[str]
 
 FORMAT = 1
 """Version of the files."""
+
+_MAIN = {"evaluation.json", "comparison.json"}  # each is of another command, whose tables have the same names
 
 _FILES = ("evaluation.json", "scores.csv", "classes.csv", "confusion.csv", "confusion.png")
 
@@ -56,9 +59,10 @@ def save(found: Evaluation, folder: Paths) -> list[Path]:
     Raises
     ------
     OutputError
-        A file cannot be written.
+        A file cannot be written, or the folder holds a comparison.
     """
     report, scores, classes, confusion, picture = (Path(folder, name) for name in _FILES)
+    check_own(folder, report.name)
     prepared(report)
     with writing(report):
         report.unlink(missing_ok=True)  # of an earlier evaluation: where there is one, all files belong to it
@@ -83,10 +87,19 @@ def save(found: Evaluation, folder: Paths) -> list[Path]:
 
 def check_folder(folder: Paths, files: Sequence[str] = _FILES) -> None:
     """Raise `OutputError` unless files, those of `save`, can be written into the folder, which is made if missing."""
+    check_own(folder, files[0])
     for name in files:
         prepared(Path(folder, name))
     with writing(folder), tempfile.TemporaryFile(dir=folder):
         pass
+
+
+def check_own(folder: Paths, main: str) -> None:
+    """Raise `OutputError` where a folder holds results of another command than `main` is of."""
+    for other in _MAIN - {main}:
+        if Path(folder, other).exists():
+            raise OutputError(f"{os.fspath(folder)} holds {other}, whose tables would be replaced: choose another "
+                              "output folder.")
 
 
 def figures(found: Scored) -> dict[str, float]:

@@ -13,7 +13,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score
 
 from idt.comparison import Comparison, Row
-from idt.comparison_results import figures_of, save
+from idt.comparison_results import check_comparison_folder, figures_of, save
 from idt.datasets import Dataset, Item, Split, splits
 from idt.errors import OutputError, ParameterError
 from idt.methods import ExternalMethod, FeatureMethod, Fusion
@@ -218,6 +218,10 @@ def test_what_cannot_be_saved(found, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"cannot be written: .*file is not a folder\.$"):
         save(found, tmp_path / "file")
+    (tmp_path / "evaluation.json").touch()
+    for check in (check_comparison_folder, lambda folder: save(found, folder)):
+        with pytest.raises(OutputError, match=r"holds evaluation\.json, whose tables would be replaced: choose "):
+            check(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "layout", "classes", "expected"), [

@@ -223,4 +223,10 @@ def test_what_cannot_be_written_is_told(tmp_path):
     with pytest.raises(OutputError, match=r"/proc/1.* cannot be written: "):
         check_folder("/proc/1")
     check_folder(tmp_path / "new")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "comparison.json").touch()
+    for check in (check_folder, lambda folder: save(evaluation(), folder)):
+        with pytest.raises(OutputError, match=r"other holds comparison\.json, whose tables would be replaced: choose "):
+            check(tmp_path / "other")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["comparison.json"]
     assert not re.search("idt", "".join(p.name for p in (tmp_path / "new").iterdir()))
