@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,18 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.write_bytes(b"video")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often PCA, centres and Gaussians are learnt, by the names of their classes."""
+    from idt.encoding import PCA, DiagonalGMM, KMeans
+
+    counts: Counter[str] = Counter()
+    for kind in (PCA, KMeans, DiagonalGMM):
+        def fit(self, bags, kind=kind, was=kind.fit):
+            counts[kind.__name__] += 1
+            return was(self, bags)
+
+        monkeypatch.setattr(kind, "fit", fit)
+    return counts

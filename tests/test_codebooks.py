@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +11,7 @@ from random_features import random_features
 import idt.codebooks
 from idt.codebooks import Learner, learn_codebook, load_codebook
 from idt.encoding.bags import one_thread
-from idt.encoding.codebook import DiagonalGMM, KMeans
 from idt.encoding.model import Codebook
-from idt.encoding.pca import PCA
 from idt.errors import FormatError, ParameterError
 from idt.params import Params
 from idt.vectors import EncodingParams
@@ -25,19 +22,6 @@ SMALL = EncodingParams(channels=("trajectory", "hog"), words=3, samples=300)
 def video(rows=150, seed=0, **meta):
     features = random_features(rows, seed)
     return replace(features, meta=features.meta | meta)
-
-
-@pytest.fixture
-def fitted(monkeypatch):
-    """How often PCA and words are learnt."""
-    counts = Counter()
-    for kind in (PCA, KMeans, DiagonalGMM):
-        def fit(self, bags, kind=kind, was=kind.fit):
-            counts[kind.__name__] += 1
-            return was(self, bags)
-
-        monkeypatch.setattr(kind, "fit", fit)
-    return counts
 
 
 def test_a_codebook_remembers_the_extraction_its_videos_share():
