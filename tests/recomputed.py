@@ -329,7 +329,8 @@ def check_markdown(found: Comparison) -> None:
             assert row[title] == "-" if value is None else near(row[title], value)
     splits = len(found.first.by_split)
     assert f": {len(found.first.labels)} tests on {splits} {'split' if splits == 1 else 'splits'} ({scheme})." in note
-    assert f"bootstrap over {len(set(found.first.units))} {found.content['bootstrap']['units']}." in note
+    units = f"{len(set(found.first.units))} {found.content['bootstrap']['units']}"
+    assert f" interval: 95 %, bootstrap over {units}." in note
     assert ("McNemar's test against" in note) == (len(rows) > 1)
 
 
