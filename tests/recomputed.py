@@ -394,8 +394,10 @@ def check_page(found: Comparison, browser: Browser) -> None:
     assert browser.complaints == []
 
 
-def first_pair(found: Comparison) -> list[str]:
+def first_pair(found: Comparison) -> list[str] | None:
     """The reference and the best of the others, of those that differ from it if one does."""
+    if len(found.methods) == 1:
+        return None
     reference = found.methods[found.content["reference"]]
     others = [method for method in found.methods.values() if method is not reference]
     others = [method for method in others if method.predicted != reference.predicted] or others

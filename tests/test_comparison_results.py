@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
-from sklearn.metrics import average_precision_score
+import recomputed
 
 from idt.comparison import Comparison, Row
 from idt.comparison_results import check_comparison_folder, figures_of, save
@@ -55,39 +54,13 @@ def table(path):
 
 
 def test_every_figure_follows_from_the_saved_scores(found, folder):
-    rows, content = table(folder / "scores.csv"), json.loads((folder / "comparison.json").read_text())
-    assert len(rows) == 3 * 36
-    assert list(rows[0]) == ["method", "split", "path", "start", "end", "label", "predicted", "score_a", "score_b",
-                             "score_c"]
-    right = {}
-    for method in content["methods"]:
-        own = [row for row in rows if row["method"] == method["name"]]
-        scores = np.array([[float(row[f"score_{label}"]) for label in "abc"] for row in own])
-        taken = ["abc"[k] for k in scores.argmax(axis=1)]
-        labels = [row["label"] for row in own]
-        assert labels == [row["path"][0] for row in own]
-        assert taken == [row["predicted"] for row in own]
-        hits = right[method["name"]] = np.array([a == b for a, b in zip(taken, labels, strict=True)])
-        assert method["accuracy"] == hits.mean()
-        parts = [[n for n, row in enumerate(own) if row["split"] == f"fold {k}"] for k in (1, 2, 3)]
-        assert method["splits"] == [hits[part].mean() for part in parts]
-        assert method["mean_of_splits"] == np.mean(method["splits"])
-        assert method["confusion"] == [[sum(a == x and b == y for a, b in zip(labels, taken, strict=True))
-                                        for y in "abc"] for x in "abc"]
-        assert method["classes"] == [method["confusion"][k][k] / 12 for k in range(3)]
-        assert method["mean_class_accuracy"] == pytest.approx(np.mean(method["classes"]))
-        precisions = [average_precision_score([labels[n] == label for n in part], scores[part, "abc".index(label)])
-                      for part in parts for label in "abc"]
-        assert method["mean_average_precision"] == pytest.approx(np.mean(precisions))
-        groups = np.array([int(row["path"][2:-4]) // 6 for row in own])
-        rng = np.random.default_rng(0)
-        drawn = [np.concatenate([hits[groups == g] for g in rng.integers(6, size=6)]).mean() for _ in range(2000)]
-        assert method["interval"] == pytest.approx(np.quantile(drawn, [0.025, 0.975]))
-    assert len(content["mcnemar"]) == 3
-    for test in content["mcnemar"]:
-        a, b = right[test["a"]], right[test["b"]]
-        assert (test["only_a"], test["only_b"]) == ((a & ~b).sum(), (b & ~a).sum())
-        assert test["p"] == pytest.approx(binomtest(test["only_a"], test["only_a"] + test["only_b"]).pvalue)
+    items = found.dataset.items
+    saved = recomputed.read(folder, {item.path.removeprefix("/d/"): item.group for item in items})
+    assert len(saved.first.clips) == 36
+    assert all(path[0] == label for (path, *_), label in zip(saved.first.clips, saved.first.labels, strict=True))
+    for check in (recomputed.check_json, recomputed.check_tables, recomputed.check_markdown,
+                  recomputed.check_page_data):
+        check(saved)
 
 
 def test_json_tells_what_was_compared(found, folder):
@@ -281,4 +254,4 @@ def test_published_figures_are_marked(tmp_path):
         "source": "Wang, Kläser, Schmid and Liu, IJCV 2013"}
     assert [(row["accuracy"], row["source"]) for row in table(tmp_path / "published.csv")] == [
         ("0.845", "Wang, Kläser, Schmid and Liu, IJCV 2013"), ("0.912", "Wang and Schmid, ICCV 2013")]
-    assert not (tmp_path / "weights.csv").exists()
+    recomputed.check(recomputed.read(tmp_path, {}))  # no file of weights among others
