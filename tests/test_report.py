@@ -341,6 +341,8 @@ def test_it_opens_without_a_complaint_and_asks_for_nothing(chromium, report):
         f"first{TRACKED[FIRST].described}", "66.7", f"{100 * intervals[0][0]:.1f} to {100 * intervals[0][1]:.1f}",
         "66.7", f"{100 * found.average_precision(FIRST):.1f}", "60.3 s", "2.5 MB"]
     assert texts(chromium, "#costs tbody tr:first-child > *") == ["first", "60.0", "0.3", "2.5 MB"]
+    shares = [n / 16 for n in range(17)] + [0.0, 0.9995, 1 / 3, 1.0]  # halves, which Python rounds to even digits
+    assert chromium.run(f"{shares}.map(percent)") == [f"{100 * share:.1f}" for share in shares]
     chromium.until("[...document.querySelectorAll('video')].length")
     assert chromium.complaints == []
     assert chromium.requests == [page.as_uri()]
