@@ -87,19 +87,16 @@ def compare(
     show(str(dataset), f"{scheme}: {counted(len(splits), 'split')}, {sizes(splits)}", counted(len(chosen), "method"),
          "")
     cores = threads or usable_cores()
-    videos: dict[Params, list[Features]] = {}
 
     def read(place: Path, params: Params) -> list[Features]:
-        videos[params] = read_features(dataset, place, (), common, threads=cores, params=params)
-        return videos[params]
+        return read_features(dataset, place, (), common, threads=cores, params=params)
 
     with shown(splits, common) as progress:
         found = compare_methods(dataset, chosen, splits, labelled.features or folder / "features",
-                                codebooks=folder / "codebooks", threads=cores,
-                                read=read, progress=progress)
+                                codebooks=folder / "codebooks", threads=cores, read=read, progress=progress)
     if len(chosen) > 1 and not common.quiet:  # which may take a minute
         print("drawing the clips that methods disagree on", file=sys.stderr)
-    files = save(found, folder, reference=against, features=videos)
+    files = save(found, folder, reference=against)
     content = json.loads(files[0].read_text())
     show(table(*columns(content, short=True)), "",
          f"accuracies in %, {100 * content['bootstrap']['level']:g} % intervals" + (

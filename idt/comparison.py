@@ -32,6 +32,7 @@ from idt.external import Table, read_scores, read_vectors
 from idt.features import Features
 from idt.flow.threads import checked_count
 from idt.methods import ExternalMethod, FeatureMethod, Fusion, Method, check_methods, require_name
+from idt.output import prepared
 from idt.params import Params
 from idt.reports import read_status
 from idt.vectors import EncodingParams, differing, extraction_of
@@ -116,11 +117,14 @@ class Comparison:
     splits : tuple of Split
     rows : tuple of Row
         One for each method, in the order in which they were given.
+    features : dict of Params to sequence of Features
+        For each kind of extraction the trajectories of every clip of the dataset, in its order.
     """
 
     dataset: Dataset
     splits: tuple[Split, ...]
     rows: tuple[Row, ...]
+    features: Mapping[Params, Sequence[Features]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -269,7 +273,7 @@ def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split]
         those that are tested, and those on the training side for weights; for features all that are used. Tables are
         read before any video is.
     VideoError, OutputError
-        As `idt.dataset_features.features_of`.
+        As `idt.dataset_features.features_of`; `codebooks` cannot be a folder.
     """
     methods, splits, threads = tuple(methods), tuple(splits), checked_count("threads", threads)
     check_methods(methods)
@@ -277,6 +281,8 @@ def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split]
     if not splits:
         raise ParameterError(f"There is no split of {dataset.name} to compare on.")
     run = _Run(dataset, methods, splits, codebooks)
+    if codebooks is not None and extractions(methods):
+        prepared(Path(codebooks, "codebook.npz"))  # rather than after all extraction
     videos = _read_all(dataset, methods, features, run.costs, read or partial(features_of, dataset, threads=threads))
     # Only what rows keep: kernels are as large as the square of the clips.
     sides = [replace(run.split(split, videos, threads, partial(progress or _say_nothing, split)), inner={}, kernels={})
@@ -289,7 +295,7 @@ def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split]
         sizes = {kind: int(size) for kind, size in run.costs.of(method.name, _BYTES).items()}
         rows.append(Row(method, tuple(side.scores[method.name] for side in sides), run.costs.of(method.name, STEPS),
                         sizes, tuple(side.weights[method.name] for side in sides if method.name in side.weights)))
-    return Comparison(dataset, splits, tuple(rows))
+    return Comparison(dataset, splits, tuple(rows), videos)
 
 
 def features_folder(folder: Paths, extraction: Params) -> Path:
@@ -360,10 +366,16 @@ def _read_all(dataset: Dataset, methods: Sequence[Method], folder: Paths, costs:
 def _place(dataset: Dataset, folder: Path, extraction: Params) -> Path:
     """Return the folder of the features of one kind of extraction: that of this kind, or the given one that has it."""
     place = features_folder(folder, extraction)
-    found = next((path for path in features_paths(dataset, folder) if path.exists()), None)
-    if found is None or place.exists():
+    if place.exists():
         return place
-    made = extraction_of(Features.load(found))
+    for found in features_paths(dataset, folder):
+        try:
+            made = extraction_of(Features.load(found))
+        except FormatError:  # there is none, or it is damaged
+            continue
+        break
+    else:
+        return place
     if made == extraction.to_dict():
         return folder
     others = f" ({', '.join(differing(made, extraction.to_dict()))})" if made else ""
@@ -457,15 +469,19 @@ class _Run:
             if isinstance(method, FeatureMethod):
                 encoding = replace(method.encoding, channels=_CHANNELS, cost=1.0, balanced=False)
                 groups.setdefault((method.extraction, encoding), []).append(method)
-        learners = {extraction: Learner([videos[extraction][n] for n in split.train], folder=self._codebooks)
-                    for extraction, _ in groups}
+        learners: dict[Params, Learner] = {}
         side, parts = _Side(split), 2 * len(groups) + 1
         for number, ((extraction, encoding), members) in enumerate(groups.items()):
             def tell_of_group(step: str, share: float, done: int = 2 * number) -> None:
                 tell(step, (done + (step == "encode") + share) / parts)
 
-            self._encode(side, extraction, learners[extraction], encoding, members, videos[extraction], threads,
-                         tell_of_group)
+            try:
+                if extraction not in learners:
+                    learners[extraction] = Learner([videos[extraction][n] for n in split.train], folder=self._codebooks)
+                self._encode(side, extraction, learners[extraction], encoding, members, videos[extraction], threads,
+                             tell_of_group)
+            except ParameterError as error:  # too few descriptors, most of all
+                raise ParameterError(f"{members[0].name}, {split.name}: {error}") from error
         tell("classify", 1 - 1 / parts)
         for method in self._methods.values():
             if isinstance(method, ExternalMethod):
@@ -479,11 +495,8 @@ class _Run:
                 tell: Callable[[str, float], None]) -> None:
         """Note the scores of the methods of a group, whose encoding is this with channels of their own."""
         names = tuple(dict.fromkeys(name for method in methods for name in method.encoding.channels))
-        try:
-            similar = similarities(videos, side.split, learner, replace(encoding, channels=names), threads=threads,
-                                   wall=dict.fromkeys(("learn", "encode"), 0.0), tell=tell)
-        except ParameterError as error:  # too few descriptors, most of all
-            raise ParameterError(f"{methods[0].name}, {side.split.name}: {error}") from error
+        similar = similarities(videos, side.split, learner, replace(encoding, channels=names), threads=threads,
+                               wall=dict.fromkeys(("learn", "encode"), 0.0), tell=tell)
         learnt = (*learnt_by(encoding), side.split.name)  # other groups may take the same words from the learner
         for name, one in similar.items():
             self.costs.amounts["learn", extraction, learnt, name] = one.seconds["learn"]

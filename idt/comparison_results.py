@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,10 +15,8 @@ import numpy as np
 
 from idt import __version__
 from idt.comparison import LEVEL, SAMPLES, STEPS, Comparison, Row
-from idt.features import Features
 from idt.methods import ExternalMethod, FeatureMethod, has_vectors
 from idt.output import prepared, replacing, writing
-from idt.params import Params
 from idt.published import not_comparable, published
 from idt.report import page
 from idt.results import check_folder, check_own, figures, score_rows, told, told_of_split, write_table
@@ -34,8 +32,7 @@ _TABLES = ("methods.csv", "splits.csv", "classes.csv", "confusion.csv", "weights
 _WORDS = ("method", "protocol", "source")  # columns that are aligned to the left
 
 
-def save(found: Comparison, folder: Paths, *, reference: str | None = None,
-         features: Mapping[Params, Sequence[Features]] | None = None) -> list[Path]:
+def save(found: Comparison, folder: Paths, *, reference: str | None = None) -> list[Path]:
     """Write the results of a comparison into a folder, over those of an earlier one.
 
     ``comparison.json`` has everything but the scores, which are in ``scores.csv``, a row for each method, split and
@@ -50,9 +47,6 @@ def save(found: Comparison, folder: Paths, *, reference: str | None = None,
     reference : str, optional
         The method that the others are held against in the table and, see `figures_of`, in the report; default: the
         first.
-    features : dict of Params to sequence of Features, optional
-        For each kind of extraction the trajectories of every clip of the dataset, in its order, which the report draws
-        over the videos, see `idt.report.page`.
 
     Returns
     -------
@@ -62,17 +56,17 @@ def save(found: Comparison, folder: Paths, *, reference: str | None = None,
     Raises
     ------
     ParameterError
-        There is no such reference, or not as many features as clips.
+        There is no such reference.
     OutputError
         A file cannot be written, or the folder holds an evaluation.
     """
     content = figures_of(found, reference)
-    text = page(content, found, features)
     whole, table, html = (Path(folder, name) for name in _MAIN)
     check_own(folder, whole.name)
     prepared(whole)
-    with writing(whole):
-        whole.unlink(missing_ok=True)  # of an earlier comparison: where there is one, all files belong to it
+    with writing(folder):
+        for path in (whole, html):  # of an earlier comparison: where the first is there, all files belong to it
+            path.unlink(missing_ok=True)
     files = []
     scores = score_rows("method", {name: found.scored(name) for name in found.names})
     for name, rows in zip(_TABLES, (*_tables(content), scores), strict=True):
@@ -85,6 +79,7 @@ def save(found: Comparison, folder: Paths, *, reference: str | None = None,
         files.append(path)
     with replacing(table) as file:
         file.write(markdown(content).encode(errors="surrogateescape"))  # names of datasets need not be UTF-8
+    text = page(content, found)  # last, for it takes long, and what draws may fail
     with replacing(html) as file:
         file.write(text.encode())
     with replacing(whole) as file:

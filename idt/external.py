@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias
@@ -211,14 +211,21 @@ def _check_header(header: Sequence[str], what: str, prefixed: bool, path: Path) 
         alike = [name for name in header if name.lower() == "path"]
         raise FormatError(f"{path}: the first line names no column path, which tells the clip of a row" + (
             f", but {alike[0]}: capitals count." if alike else "."))
+    if prefixed or what == "features":
+        _check_capitals(header, (*_PLACE, "channel", "method") if prefixed else _PLACE, "column", path)
     for name in header if not prefixed else ():  # else it is passed over
         if name == "" or name.startswith("Unnamed:") or (what == "features" and name.casefold() in _NO_FEATURES):
             raise FormatError(f"{path}: the column {name!r} does not look like {_LIKE[what]}: take it out (pandas "
                               "writes no numbers of rows with index=False).")
-        if what == "features" and name not in _PLACE and name.casefold() in _PLACE:
-            raise FormatError(f"{path}: the column {name!r} must be called {name.casefold()!r}: capitals count.")
     if len(set(header)) < len(header):
         raise FormatError(f"{path}: the first line names a column twice: {_twice(header)}.")
+
+
+def _check_capitals(names: Iterable[str], heeded: Collection[str], kind: str, path: Path) -> None:
+    """Raise `FormatError` where a name would be heeded but for its capitals."""
+    for name in names:
+        if name not in heeded and name.casefold() in heeded:
+            raise FormatError(f"{path}: the {kind} {name!r} must be called {name.casefold()!r}: capitals count.")
 
 
 def _numbers(fields: Sequence[str], names: Sequence[str], where: str) -> Array:
@@ -250,6 +257,7 @@ def _npz_arrays(path: Path) -> dict[str, Array]:
             raise FormatError(f"{path}: this is no .npz file, which numpy.savez writes.")
         raw.seek(0)
         with np.load(raw, allow_pickle=False) as file:
+            _check_capitals(file.files, _ARRAYS, "array", path)
             for name in _ARRAYS & set(file.files):
                 try:
                     arrays[name] = file[name]
@@ -267,6 +275,7 @@ def _h5_arrays(path: Path) -> dict[str, Array]:
     except ImportError:
         raise ParameterError(f"{path} needs h5py, but that is not installed: pip install densetraj[h5].") from None
     with h5py.File(path, "r") as file:
+        _check_capitals(file, _ARRAYS, "array", path)
         return {name: one.asstr()[()] if h5py.check_string_dtype(one.dtype) else one[()]
                 for name, one in file.items() if name in _ARRAYS and isinstance(one, h5py.Dataset)}
 

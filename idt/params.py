@@ -181,8 +181,8 @@ class Params(Parameters):
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what a TOML file of parameters holds; `ParameterError` names a file that cannot be read or is none."""
     try:
-        with open(path, "rb") as file:
-            return tomllib.load(file)
+        with open(path, encoding="utf-8-sig") as file:  # some editors put a mark before the first letter
+            return tomllib.loads(file.read())
     except OSError as error:
         raise ParameterError(f"{path}: the parameter file cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

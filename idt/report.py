@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from idt.comparison import Comparison, extractions
 from idt.datasets import Item
-from idt.errors import ParameterError, VideoError
+from idt.errors import OutputError, ParameterError, VideoError
 from idt.features import Features
 from idt.methods import FeatureMethod, Fusion
 from idt.params import Params, value_text
@@ -37,13 +37,14 @@ _TEMPLATE = importlib.resources.files("idt").joinpath("report.html").read_text(e
 _SIDE = 360  # short side of a video, in pixels
 _FRAMES = 100  # of a video at most
 _VIDEOS = 60
-_BYTES = 10_000_000  # of all videos; in text they take a third more
+_BYTES = 15_000_000  # of the page
+
+_AROUND = 20  # characters about a video: its number, quotes, a comma
 
 _log = logging.getLogger("idt")
 
 
-def page(content: Mapping[str, Any], found: Comparison, features: Mapping[Params, Sequence[Features]] | None = None
-         ) -> str:
+def page(content: Mapping[str, Any], found: Comparison) -> str:
     """Return the HTML of a page that tells of a comparison and needs nothing else, not even a network.
 
     It shows the accuracies with their intervals, confusion matrices, where two methods differ, and the clips that they
@@ -56,20 +57,9 @@ def page(content: Mapping[str, Any], found: Comparison, features: Mapping[Params
     content : dict
         The figures, from `idt.comparison_results.figures_of`.
     found : Comparison
-    features : dict of Params to sequence of Features, optional
-        For each kind of extraction the trajectories of every clip of the dataset, in its order. A video that cannot be
-        drawn is logged as a warning.
-
-    Raises
-    ------
-    ParameterError
-        There are not as many features as clips.
+        Of its features a video that cannot be drawn is logged as a warning.
     """
-    dataset, features = found.dataset, features or {}
-    for videos in features.values():
-        if len(videos) != len(dataset.items):
-            raise ParameterError(f"There are features of {len(videos)} videos for the {len(dataset.items)} clips of "
-                                 f"{dataset.name}: give those of every clip, in order.")
+    dataset, features = found.dataset, found.features
     drawn = sorted((one for one in extractions(row.method for row in found.rows) if one in features),
                    key=lambda params: not params.camera)  # the first one shows best where a clip differs from another
     films = _Films(found, [features[params] for params in drawn], [_used(found, name, drawn) for name in found.names])
@@ -78,7 +68,8 @@ def page(content: Mapping[str, Any], found: Comparison, features: Mapping[Params
     data = {
         "comparison": content,
         "about": f"{len(set(clips))} test clips of {len(dataset.classes)} classes, {len(found.splits)} "
-                 f"{content['scheme']} {'split' if len(found.splits) == 1 else 'splits'}",
+                 f"{content['scheme']} {'split' if len(found.splits) == 1 else 'splits'}"
+                 + (f", {len(clips)} tests of them" if len(clips) > len(set(clips)) else ""),
         "tests": {"clip": clips, "split": split.tolist(), "label": found.labels.tolist(),
                   "predicted": films.predicted.tolist()},
         "clips": {n: place_of(dataset, n) for n in sorted(set(clips))},
@@ -88,12 +79,12 @@ def page(content: Mapping[str, Any], found: Comparison, features: Mapping[Params
                   ["Intervals", f"{content['bootstrap']['samples']} draws, seed {content['bootstrap']['seed']}"],
                   ["Made by", f"densetraj {content['package']}"]],
     }
-    pair = content["pair"]
-    parts = {
-        "TITLE": html.escape(f"Methods compared on {dataset.name}".encode(errors="backslashreplace").decode()),
-        "DATA": _json(data),
-        "VIDEOS": _json([{}] if pair is None else films.made((found.names.index(pair[0]), found.names.index(pair[1])))),
-    }
+    parts = {"TITLE": html.escape(f"Methods compared on {dataset.name}".encode(errors="backslashreplace").decode()),
+             "DATA": _json(data)}
+    left = _BYTES - len(_TEMPLATE.encode()) - sum(map(len, parts.values()))
+    first, second = content["pair"] or (None, None)
+    parts["VIDEOS"] = _json([{}] if first is None else films.made(
+        (found.names.index(first), found.names.index(second)), left))
     return re.sub(f"@({'|'.join(parts)})@", lambda match: parts[match[1]], _TEMPLATE)
 
 
@@ -130,23 +121,26 @@ class _Films:
         self.clips: NDArray[np.intp] = np.concatenate([np.array(split.test, np.intp) for split in found.splits])
         self.predicted = np.stack([found.predicted(name) for name in found.names])
 
-    def made(self, pair: tuple[int, int]) -> list[dict[int, str]]:
-        """Return for each kind the videos of the clips of most interest, as addresses that hold them."""
+    def made(self, pair: tuple[int, int], left: int) -> list[dict[int, str]]:
+        """Return for each kind the videos of the clips of most interest, as addresses that hold them.
+
+        Together these have at most `left` characters.
+        """
         videos: list[dict[int, str]] = [{} for _ in self._features or [()]]
-        left, failed = _BYTES, []
+        failed = []
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
             path = Path(scratch, "clip.mp4")
             for kind, n in self._in_question(pair):
                 try:
                     self._draw(kind, n, path)
-                except (ParameterError, VideoError) as error:
-                    failed.append(f"{self._items[n].path}: {error}")
+                except (OutputError, ParameterError, VideoError) as error:  # a temporary folder may be full, too
+                    failed.append(f"{self._items[n].path}: {str(error).removeprefix(f'{self._items[n].path}: ')}")
                     continue
-                content = path.read_bytes()
-                left -= len(content)
+                address = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+                left -= len(address) + _AROUND
                 if left < 0:
                     break
-                videos[kind][n] = f"data:video/mp4;base64,{base64.b64encode(content).decode()}"
+                videos[kind][n] = address
                 if sum(map(len, videos)) == _VIDEOS:
                     break
         if failed:

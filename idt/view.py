@@ -371,7 +371,7 @@ def _muted(frame: Frame) -> Picture:
 
 def _into_corner(picture: Picture, legend: Picture) -> None:
     """Put the legend into the lower left corner, unless it would take much of the picture."""
-    if legend.shape[1] <= picture.shape[1] // 2:
+    if all(2 * mine <= whole for mine, whole in zip(legend.shape[:2], picture.shape[:2], strict=True)):
         picture[-legend.shape[0]:, :legend.shape[1]] = legend
 
 

@@ -22,7 +22,6 @@ from idt.cli.evaluate import table
 from idt.comparison import compare as compare_methods
 from idt.comparison import features_folder
 from idt.comparison_results import save
-from idt.dataset_features import load_features
 from idt.datasets import read_dataset, splits
 from idt.methods import read_methods
 from idt.params import Params
@@ -146,6 +145,9 @@ def test_features_that_lie_as_idt_evaluate_has_them(folder, capsys):
     Path("m.toml").write_text(METHODS.partition('[[method]]\nname = "FV, HOF"')[0])
     _, err = compare(capsys, "set", "--methods", "m.toml", "--features", "flat", "--threads", "1")
     assert err[0] == "0 done, 6 skipped (done before); the files are in flat"
+    Path("flat", f"{CLIPS[0]}.npz").write_bytes(b"")  # it is made again
+    _, err = compare(capsys, "set", "--methods", "m.toml", "--features", "flat", "--threads", "1")
+    assert err[1].startswith("1 done, 5 skipped (done before); the files are in flat (")
     assert not [name for name in os.listdir("flat") if name.startswith("improved")]
     # Those of another kind get a folder in it, which is told.
     Path("m.toml").write_text(Path("m.toml").read_text().replace("scales = 1", "scales = 1\ncamera = false"))
@@ -187,8 +189,7 @@ def test_a_second_run_extracts_nothing_and_gives_the_same(folder, capsys, monkey
     found = compare_methods(dataset, read_methods("m.toml"), splits(dataset, "leave-one-group-out"), "features")
     assert list(found.row("FV").seconds) == ["learn", "encode", "classify"]
     assert found.row("FV").time is None
-    trajectories = load_features(dataset, features_folder("features", Params(scales=1)))
-    save(found, "python", reference="net", features={Params(scales=1): trajectories})
+    save(found, "python", reference="net")
     assert Path("python/scores.csv").read_bytes() == Path("set-comparison/scores.csv").read_bytes()
     videos = [re.search(r'id="videos">(.*?)<', Path(folder, "report.html").read_text())
               for folder in ("python", "set-comparison")]

@@ -17,7 +17,7 @@ from idt.codebooks import learn_codebook
 from idt.comparison import Comparison, Row, compare, extractions, features_folder
 from idt.datasets import Dataset, Item, Split, splits
 from idt.encoding import LinearSVM, fuse
-from idt.errors import FormatError, ParameterError
+from idt.errors import FormatError, OutputError, ParameterError
 from idt.evaluation import evaluate
 from idt.methods import ExternalMethod, FeatureMethod, Fusion
 from idt.params import Params
@@ -173,6 +173,7 @@ def test_a_row_of_features_is_what_evaluate_finds(made, tmp_path, fitted):
     assert fitted == {"PCA": 4 * (3 + 2), "DiagonalGMM": 4 * (3 + 2 + 2), "KMeans": 4 * 2}
     assert [len(row.scores) for row in found.rows] == [4] * 8
     dataset, videos = made
+    assert found.features == videos
     for row in found.rows:
         alone = evaluate(dataset, videos[row.method.extraction], found.splits, row.method.encoding)
         for scores, result in zip(row.scores, alone.results, strict=True):
@@ -275,12 +276,13 @@ def test_weights_are_found_on_the_training_side(made, tmp_path):
                for name, vectors in values.items()]
     methods.append(ExternalMethod(name="net", scores=tmp_path / "good.npz"))
     fusion = Fusion(name="all", of=("good", "bad", "net"), how="weighted")
-    found = put(made, tmp_path, *methods, fusion)
+    odd = Split("odd", (0, 1, 3, 4, 6, 7, 8, 9, 10), (2, 5, 11))  # whose groups lie otherwise on the training side
+    found = put(made, tmp_path, *methods, fusion, splits=[*splits(dataset, "leave-one-group-out"), odd])
     for number, split in enumerate(found.splits):
         train = np.array(split.train)
         actors = np.array([dataset.items[n].group for n in train])
         inner = []
-        for vectors in values.values():  # each of the three actors left is a fold
+        for vectors in values.values():  # each actor left is a fold
             unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
             one = np.zeros((9, 3))
             for actor in set(actors):
@@ -302,7 +304,7 @@ def test_weights_are_found_on_the_training_side(made, tmp_path):
                        for weight, name, spread in zip(chosen, fusion.of, spreads, strict=True))
         total = sum(weight / spread for weight, spread in zip(chosen, spreads, strict=True))
         np.testing.assert_allclose(found.row("all").scores[number], expected / total, atol=1e-6)
-    assert len(found.row("all").weights) == 4
+    assert len(found.row("all").weights) == 5
     assert found.row("good").weights == ()
 
 
@@ -373,6 +375,9 @@ def test_what_cannot_be_compared(made, tmp_path):
     one = replace(dataset, items=dataset.items[:4], classes=("a",))
     with pytest.raises(ParameterError, match="made has clips of one class only, a"):
         compare(one, [net], splits(one, "k-fold", folds=2), tmp_path)
+    nothing = [of_class(0, 0)[:0]] * 12
+    with pytest.raises(ParameterError, match=r"^fv, p: No training video has a trajectory: there is nothing to learn "):
+        put(made, tmp_path, fv, read=lambda folder, params: nothing)
     with pytest.raises(ParameterError, match=r"^many, p: There are 540 descriptors to learn 600 Gaussians from: give "):
         put(made, tmp_path, fv, FeatureMethod(name="many", encoding=replace(SMALL, words=600)))
     weighted = Fusion(name="w", of=("net", "fv"), how="weighted")
@@ -400,6 +405,24 @@ def test_tables_are_read_before_any_video(made, tmp_path):
         put(made, tmp_path, fv, net, Fusion(name="w", of=("fv", "net"), how="weighted"), splits=split, read=read)
     with pytest.raises(FormatError, match=r"there is no row for a_q\.avi \(9 of 12 clips that are used have none\)\.$"):
         put(made, tmp_path, fv, ExternalMethod(name="f", features=few), splits=split, read=read)
+
+
+def test_segments_of_a_video_share_its_features(made, tmp_path):
+    dataset, videos = made
+    files = [tmp_path / f"{name}.npz" for name in ("one", "two")]
+    for file in files:
+        file.write_bytes(b"1234567")
+    held = [replace(video, path=str(files[n % 2])) for n, video in enumerate(videos[Params()])]
+    found = put(made, tmp_path, FeatureMethod(name="fv", encoding=SMALL), read=lambda folder, params: held)
+    assert found.row("fv").bytes["features"] == 14
+
+
+def test_a_folder_of_codebooks_that_cannot_be_is_told_before_any_video_is_read(made, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/codebook\.npz cannot be written: .*file is not a folder"):
+        put(made, tmp_path, FeatureMethod(name="fv", encoding=SMALL), codebooks=tmp_path / "file", read=None)
+    put(made, tmp_path, FeatureMethod(name="fv", encoding=SMALL), codebooks=tmp_path / "new")
+    assert len(list((tmp_path / "new").iterdir())) == 0  # nothing tells what these features are of
 
 
 def test_each_extraction_has_a_folder(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import recomputed
 
+import idt.comparison_results
 from idt.comparison import Comparison, Row
 from idt.comparison_results import check_comparison_folder, figures_of, save
 from idt.datasets import Dataset, Item, Split, splits
@@ -183,6 +184,20 @@ def test_where_there_is_json_all_files_belong_to_it(found, tmp_path):
     with pytest.raises(OutputError, match=r"methods\.csv cannot be written: it is a folder"):
         save(found, tmp_path)
     assert not (tmp_path / "comparison.json").exists()
+
+
+def test_figures_are_there_when_drawing_is_interrupted(found, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    save(found, tmp_path)
+    tables = {path: path.read_bytes() for path in tmp_path.iterdir() if path.suffix in (".csv", ".md")}
+    for path in tables:
+        path.unlink()
+    monkeypatch.setattr(idt.comparison_results, "page", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(found, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == tables  # and nothing of the earlier one
 
 
 def test_what_cannot_be_saved(found, tmp_path):

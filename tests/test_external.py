@@ -242,6 +242,18 @@ def test_names_of_other_columns_may_be_classes_and_clips_in_capitals(tmp_path):
         read_scores(written(tmp_path, "path,go,Target\naim,1,2\n"), dataset)
     with pytest.raises(FormatError, match=r"t\.csv: the column 'Start' must be called 'start': capitals count\.$"):
         read_vectors(written(tmp_path, "path,Start,f\nAim,1,2\n"), dataset)
+    for name in ("Split", "START", "Method", "Channel"):
+        text = f"path,{name},score_go,score_Target\nAim,1,2,3\n"
+        with pytest.raises(FormatError, match=rf"column '{name}' must be called '{name.lower()}': capitals count\.$"):
+            read_scores(written(tmp_path, text), dataset)
+    arrays = {"path": ["Aim"], "scores": np.ones((1, 2)), "classes": ["Target", "go"], "Split": ["1"]}
+    np.savez(tmp_path / "t.npz", **arrays)
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        for name, values in arrays.items():
+            file[name] = values
+    for suffix in ("npz", "h5"):
+        with pytest.raises(FormatError, match=r"the array 'Split' must be called 'split': capitals count\.$"):
+            read_scores(tmp_path / f"t.{suffix}", dataset)
 
 
 @pytest.mark.parametrize(("arrays", "message"), [

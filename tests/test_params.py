@@ -123,6 +123,8 @@ def test_toml_file_and_overrides(tmp_path):
     path.write_text('stride = 8\ndescriptors = ["hog", "hof"]\nend = 30\n')
     assert Params.from_toml(path) == Params(stride=8, descriptors=("hog", "hof"), end=30)
     assert Params.from_toml(path, stride=4).stride == 4
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as some editors begin
+    assert Params.from_toml(path).stride == 8
 
 
 @pytest.mark.parametrize(("content", "message"), [

@@ -23,7 +23,7 @@ import idt.report
 from idt.comparison import Comparison, Row
 from idt.comparison_results import figures_of
 from idt.datasets import Dataset, Item, splits
-from idt.errors import ParameterError
+from idt.errors import OutputError
 from idt.features import Features
 from idt.methods import ExternalMethod, FeatureMethod, Fusion
 from idt.params import Params
@@ -79,7 +79,7 @@ def write_clips(found, *kinds):
 
 
 def save_report(found, path, *, features=None, reference=None):
-    path.write_text(page_of(figures_of(found, reference), found, features), encoding="utf-8")
+    path.write_text(page_of(figures_of(found, reference), replace(found, features=features or {})), encoding="utf-8")
 
 
 class Page(HTMLParser):
@@ -223,7 +223,7 @@ def test_videos_of_the_clips_in_dispute_the_chosen_pair_first(tmp_path):
     content = figures_of(found)
     assert content["pair"] == [FIRST, SECOND]
     for pair, first in (((THIRD, FIRST), "11"), ((SECOND, THIRD), "10")):
-        text = page_of({**content, "pair": list(pair)}, found, videos)
+        text = page_of({**content, "pair": list(pair)}, replace(found, features=videos))
         (tmp_path / "other.html").write_text(text, encoding="utf-8")
         (held,) = Page(tmp_path / "other.html").videos
         assert next(iter(held)) == first
@@ -236,6 +236,18 @@ def test_videos_are_limited_and_the_pair_needs_both_kinds(tmp_path, monkeypatch,
     monkeypatch.setattr(idt.report, limit, value)
     save_report(found, tmp_path / "report.html", features=write_clips(found, IMPROVED, DENSE))
     assert [len(held) for held in Page(tmp_path / "report.html").videos] == counts
+
+
+def test_the_page_is_as_large_as_it_may_be_at_most(tmp_path, monkeypatch):
+    found = compared(tmp_path / "clips", PREDICTED, methods=TRACKED)
+    videos = write_clips(found)
+    save_report(found, tmp_path / "report.html", features=videos)
+    whole = Page(tmp_path / "report.html").videos[0]
+    size = (tmp_path / "report.html").stat().st_size
+    monkeypatch.setattr(idt.report, "_BYTES", size - len(whole[list(whole)[-1]]) // 2)
+    save_report(found, tmp_path / "report.html", features=videos)
+    assert list(Page(tmp_path / "report.html").videos[0].items()) == list(whole.items())[:-1]
+    assert (tmp_path / "report.html").stat().st_size < idt.report._BYTES
 
 
 def test_of_a_long_clip_the_part_in_which_most_tracks_end(tmp_path, monkeypatch):
@@ -284,12 +296,20 @@ def test_a_video_that_cannot_be_drawn_is_left_out(tmp_path, caplog):
     assert set(Page(tmp_path / "report.html").videos[0]) == {"10", "11"}
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith(f"The report is without 2 videos of clips. The first: {tmp_path}/clips/bend/3.avi: ")
+    assert message.count("bend/3.avi") == 1
 
 
-def test_features_must_be_those_of_every_clip(tmp_path):
-    found = compared(tmp_path, PREDICTED, methods=TRACKED)
-    with pytest.raises(ParameterError, match="There are features of 2 videos for the 12 clips"):
-        save_report(found, tmp_path / "report.html", features={IMPROVED: [features(), features()]})
+def test_a_full_temporary_folder_leaves_the_videos_out(tmp_path, caplog, monkeypatch):
+    def full(source, features, path, **options):
+        raise OutputError(f"{path} cannot be written: No space left on device.")
+
+    monkeypatch.setattr(idt.report, "overlay", full)
+    found = compared(tmp_path / "clips", PREDICTED, methods=TRACKED)
+    save_report(found, tmp_path / "report.html", features=write_clips(found))
+    assert Page(tmp_path / "report.html").videos == [{}]
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert re.match(rf"The report is without 4 videos of clips\. The first: {tmp_path}/clips/run/10\.avi: .*"
+                    "clip.mp4 cannot be written: No space left on device", message)
 
 
 # --- in a browser --------------------------------------------------------------------------------------------------
@@ -641,6 +661,25 @@ def test_one_method_alone_and_many_classes(chromium, tmp_path):
     assert chromium.run("['differences', 'clips'].map(id => document.getElementById(id).hidden)") == [True, True]
     assert len(texts(chromium, "#matrix tbody td")) == 33 * 33
     assert chromium.run("document.documentElement.scrollWidth") == 390
+    assert chromium.complaints == []
+
+
+@pytest.mark.browser
+def test_a_clip_that_several_splits_test_is_told_with_the_split(chromium, tmp_path):
+    once = compared(tmp_path / "clips", {name: PREDICTED[name] for name in (FIRST, SECOND)})
+    every = tuple(range(12))
+    parts = tuple(replace(once.splits[0], name=f"split {k}", test=every) for k in (1, 2))
+    right = np.eye(3)[LABELS]
+    rows = [replace(row, scores=(np.eye(3)[PREDICTED[row.method.name]], right)) for row in once.rows]
+    save_report(replace(once, splits=parts, rows=tuple(rows)), tmp_path / "report.html")
+    chromium.open(tmp_path / "report.html")
+    assert texts(chromium, "#about") == ["12 test clips of 3 classes, 2 leave-one-group-out splits, 24 tests of them"]
+    assert texts(chromium, "#verdict")[0].startswith("first alone is right on 0 tests, second alone on 2 tests (")
+    assert texts(chromium, "#cell") == ["second: 91.7 % of the tests got the right label."]
+    assert chromium.run("document.querySelector('#matrix td.diagonal').dataset.told") == \
+        "8 of 8 tests of bend got the right label."
+    places = texts(chromium, "#cards .told .quiet")
+    assert sorted(places) == [f"{name}, split 1" for name in ("bend/3.avi", "jump/7.avi", "run/10.avi")]
     assert chromium.complaints == []
 
 

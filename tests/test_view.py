@@ -358,6 +358,10 @@ def test_legends_can_be_read_or_are_left_out(tmp_path: Path) -> None:
         assert (np.ptp(picture.astype(int), axis=2) > 60).any(axis=0).sum() == pytest.approx(across, abs=4)
     for side in (180, 16):
         assert (ink(side)[1] == 0).all()
+    # A wide picture has no room for a legend of the least size.
+    overlay(black(width=10 * HEIGHT), features([6], track((10, 10), (1.5, 0))[None], size=(10 * HEIGHT, HEIGHT)),
+            tmp_path / "a.png", frame=1, side=100)
+    assert (cv2.imread(str(tmp_path / "a.png")) == 0).all()
 
 
 @pytest.mark.parametrize(("speed", "scale"), [(0.01, "1"), (1, "1"), (1.2, "2"), (5, "5"), (7, "10"), (12, "20")])
