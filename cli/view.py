@@ -84,6 +84,8 @@ def view(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         path = features or extracted(video, Path(scratch, "features.npz"), settings, common, threads=cores)
         tracks = Features.load(path)
+        if features is None:
+            tracks = dataclasses.replace(tracks, path=None)  # nobody knows that name, which a heading would tell
         beneath = None
         if background:
             everything = dataclasses.replace(Params.from_dict(tracks.meta.get("params", {})), min_motion=0.0)

@@ -440,6 +440,9 @@ class _Run:
         assert method.features is not None
         table = read_vectors(method.features, self._dataset, splits)
         table.require(self._dataset, [(split, (*split.train, *split.test)) for split in splits], "used")
+        if zero := int((~table.values.any(axis=1)).sum()):
+            _log.warning("%s: %d of %d rows hold nothing but zeros, which tell nothing of their clips.",
+                         method.features, zero, len(table.values))
         self.costs.add(method.features.stat().st_size, "features", method.name)
         self.costs.add(len(self._used) * table.values[0].nbytes, "vectors", method.name)
         for kind in _BYTES:

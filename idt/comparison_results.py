@@ -26,6 +26,8 @@ Paths: TypeAlias = str | os.PathLike[str]
 FORMAT = 1
 """Version of the files."""
 
+_NO_WIDTH = "An interval without width tells of no error to come: the bootstrap draws what was seen."
+
 _MAIN = ("comparison.json", "comparison.md", "report.html")
 _TABLES = ("methods.csv", "splits.csv", "classes.csv", "confusion.csv", "weights.csv", "mcnemar.csv", "published.csv",
            "scores.csv")
@@ -93,17 +95,19 @@ def check_comparison_folder(folder: Paths) -> None:
 
 
 def markdown(content: dict[str, Any]) -> str:
-    """Return the tables of a comparison in Markdown, from what ``comparison.json`` holds."""
+    """Return the tables of a comparison in Markdown, and what it was, from what ``comparison.json`` holds."""
     head, rows = columns(content)
-    splits = content["splits"]
-    drawn = content["bootstrap"]
-    notes = [f"{content['dataset']['name']}: {content['tests']} tests on {len(splits)} "
-             f"{'split' if len(splits) == 1 else 'splits'} ({content['scheme']}).",
+    dataset, splits, drawn = content["dataset"], content["splits"], content["bootstrap"]
+    notes = [f"{dataset['name']}: {dataset['clips']} clips of {len(dataset['classes'])} classes, {content['tests']} "
+             f"tests on {len(splits)} {'split' if len(splits) == 1 else 'splits'} ({content['scheme']}).",
              f"Accuracies in per cent; interval: {100 * drawn['level']:g} %, bootstrap over {drawn['drawn']} "
-             f"{drawn['units']}."]
+             f"{drawn['units']} ({drawn['samples']} draws)."]
+    notes += [_NO_WIDTH] if any(low == high for low, high in (one["interval"] for one in content["methods"])) else []
     notes += [f"p: McNemar's test against {content['reference']} (exact, two-sided)."] if content["mcnemar"] else []
     notes.append("Time in seconds of one processor core, extraction included; disk: features in MB.")
-    lines = [*_table(head, rows), "", _cell(" ".join(notes))]
+    notes.append(f"Made by densetraj {content['package']}.")
+    lines = [*_table(head, rows), "", _cell(" ".join(notes)), "",
+             *(f"- {_cell(one['name'])}: {_cell(one['described'])}" for one in content["methods"])]
     if content["published"]:
         note = "" if content["published_note"] is None else f" {content['published_note']}"
         lines += ["", f"Published figures, which were not computed here.{note}", "",

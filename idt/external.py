@@ -126,7 +126,7 @@ def read_scores(path: Paths, dataset: Dataset, splits: Sequence[Split], method: 
     ParameterError
         An ``.h5`` cannot be read without h5py.
     """
-    raw = _read(Path(path), "scores", method)
+    raw = _read(Path(path), "scores", dataset, method)
     order = _order(raw.columns, dataset, Path(path))
     return _placed(replace(raw, columns=dataset.classes, values=raw.values[:, order]), dataset, splits, Path(path))
 
@@ -137,14 +137,14 @@ def read_vectors(path: Paths, dataset: Dataset, splits: Sequence[Split]) -> Tabl
     An ``.npz`` or ``.h5`` has the arrays ``path`` (texts) and ``features`` (clips, columns). All else, and the errors,
     are those of `read_scores`.
     """
-    return _placed(_read(Path(path), "features"), dataset, splits, Path(path))
+    return _placed(_read(Path(path), "features", dataset), dataset, splits, Path(path))
 
 
-def _read(path: Path, what: Literal["scores", "features"], method: str = "") -> _Raw:
+def _read(path: Path, what: Literal["scores", "features"], dataset: Dataset, method: str = "") -> _Raw:
     suffix = path.suffix.lower()
     try:
         if suffix == ".csv":
-            return _from_csv(path, what, method)
+            return _from_csv(path, what, dataset, method)
         if suffix == ".npz":
             return _from_arrays(path, what, _npz_arrays(path))
         if suffix in (".h5", ".hdf5"):
@@ -158,7 +158,7 @@ def _read(path: Path, what: Literal["scores", "features"], method: str = "") -> 
     raise FormatError(f"{path}: a table of {what} is a CSV (.csv), .npz or .h5 file.")
 
 
-def _from_csv(path: Path, what: str, method: str) -> _Raw:
+def _from_csv(path: Path, what: str, dataset: Dataset, method: str) -> _Raw:
     with open(path, "rb") as raw:
         if raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in raw.read(1000):
             raise FormatError(f"{path}: the table is UTF-16, or no text at all: save it as CSV in UTF-8.")
@@ -176,6 +176,11 @@ def _from_csv(path: Path, what: str, method: str) -> _Raw:
             _check_header(header, what, prefixed, path)
             chosen = [n for n, name in enumerate(header)
                       if (name.startswith(_PREFIX) if prefixed else name not in _PLACE)]
+            names = [header[n].removeprefix(_PREFIX if prefixed else "") for n in chosen]
+            if what == "scores":
+                # Before the rows: what is no class may hold texts.
+                _order(names, dataset, path, "" if prefixed else " Columns may be called score_CLASS, to stand beside "
+                                                                "others.")
             kind = next((name for name in ("channel", "method") if prefixed and name in header), None)
             wanted = {"channel": COMBINED, "method": method, None: ""}[kind]
             for fields in reader:
@@ -200,13 +205,14 @@ def _from_csv(path: Path, what: str, method: str) -> _Raw:
         raise FormatError(f"{path}: no row is of the {kind} {wanted!r}: its {kind}s are "
                           f"{allowed_text(wanted, list(dict.fromkeys(seen)))}")
     values = np.array(rows, np.float64).reshape(len(rows), len(chosen))
-    names = [header[n].removeprefix(_PREFIX if prefixed else "") for n in chosen]
     return _Raw(paths, splits if "split" in header else None, ends if {"start", "end"} & set(header) else None, names,
                 values, lambda n: f"{path}, line {lines[n]}", kind is not None)
 
 
 def _check_header(header: Sequence[str], what: str, prefixed: bool, path: Path) -> None:
     """Raise `FormatError` unless the columns of a CSV may be what they have to be."""
+    if not header:
+        raise FormatError(f"{path}: the table is empty.")
     if "path" not in header:
         alike = [name for name in header if name.lower() == "path"]
         raise FormatError(f"{path}: the first line names no column path, which tells the clip of a row" + (
@@ -317,13 +323,14 @@ def _text(value: Any, name: str, path: Path) -> str:
     return os.fsdecode(value)
 
 
-def _order(columns: Sequence[str], dataset: Dataset, path: Path) -> list[int]:
-    """Return the column of each class."""
+def _order(columns: Sequence[str], dataset: Dataset, path: Path, hint: str = "") -> list[int]:
+    """Return the column of each class; the hint is for those who have a column that is none."""
     for name in columns:
         if name not in dataset.classes:
             alike = [label for label in dataset.classes if label.lower() == name.lower()]
             raise FormatError(f"{path}: the column {name} is no class of {dataset.name}" + (
-                f", which has {alike[0]}: capitals count." if alike else nearest(name, (*dataset.classes, *_PLACE))))
+                f", which has {alike[0]}: capitals count." if alike else
+                nearest(name, (*dataset.classes, *_PLACE)) + hint))
     if len(set(columns)) < len(columns):
         raise FormatError(f"{path}: a class has two columns: {_twice(columns)}.")
     if missing := [label for label in dataset.classes if label not in columns]:
@@ -344,7 +351,7 @@ def _placed(raw: _Raw, dataset: Dataset, splits: Sequence[Split], path: Path) ->
         raise FormatError(f"{path}: the table has no column of numbers.")
     names = [split.name for split in splits]
     if not set(names).isdisjoint(dataset.official):  # a table of all of them is one of some of them
-        names += dataset.official
+        names = list(dict.fromkeys([*names, *dataset.official]))
     nothing = np.full(len(dataset.items), -1, np.intp)
     rows = dict.fromkeys(names, nothing) if raw.splits is None else {name: nothing.copy() for name in names}
     clip_of, split_of = _finder(dataset), _split_finder(names)
@@ -386,7 +393,8 @@ def _split_finder(names: Sequence[str]) -> Callable[[str], str | None]:
     known = {name.casefold().removeprefix("split "): name for name in names}
     known |= {name.casefold(): name for name in names}
     known |= {name: name for name in names}
-    return lambda given: known.get(given, known.get(given.casefold()))
+    # pandas writes whole numbers as 1.0 where another row has none.
+    return lambda given: known.get(given, known.get(given.casefold().removesuffix(".0")))
 
 
 def _segment(clips: Sequence[int], dataset: Dataset, ends: tuple[float | None, float | None] | None, where: str) -> int:

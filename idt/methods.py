@@ -171,7 +171,7 @@ def read_methods(path: Paths) -> tuple[Method, ...]:
         The file cannot be read or is no TOML, a key is unknown (the nearest is told), a value is not allowed, or the
         methods do not fit together, see `check_methods`; the message names the file.
     """
-    values = read_toml(path)
+    values = read_toml(path, kind="file of methods", example='[[method]], name = "iDT", camera = true')
     try:
         for key in values:
             if key != "method":
@@ -274,8 +274,9 @@ def _method(entry: dict[str, Any], folder: Path, number: int) -> Method:
 def _check_keys(name: str, given: Iterable[str], allowed: Sequence[str]) -> None:
     for key in given:
         if key not in allowed:
-            raise ParameterError(f"{name}: {key} is not a parameter{nearest(key, allowed)} Here are allowed: name, "
-                                 f"{', '.join(allowed)}.")
+            near = nearest(key, allowed)
+            more = f" Here are allowed: name, {', '.join(allowed)}." if near == "." else ""
+            raise ParameterError(f"{name}: {key} is not a parameter{near}{more}")
 
 
 def _check_name(name: str) -> None:

@@ -178,16 +178,16 @@ class Params(Parameters):
             raise ParameterError(f"spatial_cells is {self.spatial_cells}: at most patch ({self.patch}) are possible.")
 
 
-def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a TOML file of parameters holds; `ParameterError` names a file that cannot be read or is none."""
+def read_toml(path: str | os.PathLike[str], *, kind: str = "parameter file", example: str = "stride = 5"
+              ) -> dict[str, Any]:
+    """Return what a TOML file holds; `ParameterError` names one that cannot be read or is none."""
     try:
         with open(path, encoding="utf-8-sig") as file:  # some editors put a mark before the first letter
             return tomllib.loads(file.read())
     except OSError as error:
-        raise ParameterError(f"{path}: the parameter file cannot be read ({error.strerror}).") from error
+        raise ParameterError(f"{path}: the {kind} cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{path}: the parameter file is not TOML ({error}); "
-                             "it holds lines such as: stride = 5") from error
+        raise ParameterError(f"{path}: the {kind} is not TOML ({error}); it holds lines such as: {example}") from error
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -265,6 +265,14 @@ def limits_text(f: dataclasses.Field[Any], owner: type = Params) -> str:
 def default_text(f: dataclasses.Field[Any]) -> str:
     """Return the default of a field in words, for help and tables."""
     return value_text(f.default)
+
+
+def told_apart(several: Sequence[Params]) -> list[str]:
+    """Return in words what tells kinds of extraction apart: dense or improved, and all else in which they differ."""
+    differ = [f.name for f in dataclasses.fields(Params)
+              if f.name != "camera" and len({getattr(params, f.name) for params in several}) > 1]
+    return [", ".join(["improved" if params.camera else "dense",
+                       *(f"{name} = {value_text(getattr(params, name))}" for name in differ)]) for params in several]
 
 
 def value_text(value: Any) -> str:

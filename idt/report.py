@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import html
 import importlib.resources
 import itertools
@@ -25,7 +24,7 @@ from idt.datasets import Item
 from idt.errors import OutputError, ParameterError, VideoError
 from idt.features import Features
 from idt.methods import FeatureMethod, Fusion
-from idt.params import Params, value_text
+from idt.params import Params, told_apart
 from idt.results import place_of, sizes
 from idt.video import FrameReader, frames
 from idt.view import overlay, write_video
@@ -73,7 +72,8 @@ def page(content: Mapping[str, Any], found: Comparison) -> str:
         "tests": {"clip": clips, "split": split.tolist(), "label": found.labels.tolist(),
                   "predicted": films.predicted.tolist()},
         "clips": {n: place_of(dataset, n) for n in sorted(set(clips))},
-        "drawn": [{"told": told, "steady": params.camera} for told, params in zip(_told(drawn), drawn, strict=True)],
+        "drawn": [{"told": told, "steady": params.camera}
+                  for told, params in zip(told_apart(drawn), drawn, strict=True)],
         "uses": films.uses,
         "facts": [["Dataset", str(dataset)], ["Splits", f"{content['scheme']}: {sizes(found.splits)}"],
                   ["Intervals", f"{content['bootstrap']['samples']} draws, seed {content['bootstrap']['seed']}"],
@@ -82,9 +82,8 @@ def page(content: Mapping[str, Any], found: Comparison) -> str:
     parts = {"TITLE": html.escape(f"Methods compared on {dataset.name}".encode(errors="backslashreplace").decode()),
              "DATA": _json(data)}
     left = _BYTES - len(_TEMPLATE.encode()) - sum(map(len, parts.values()))
-    first, second = content["pair"] or (None, None)
-    parts["VIDEOS"] = _json([{}] if first is None else films.made(
-        (found.names.index(first), found.names.index(second)), left))
+    pair = [found.names.index(name) for name in content["pair"] or ()]
+    parts["VIDEOS"] = _json(films.made((pair[0], pair[1]), left) if pair else [{}])
     return re.sub(f"@({'|'.join(parts)})@", lambda match: parts[match[1]], _TEMPLATE)
 
 
@@ -99,14 +98,6 @@ def _used(found: Comparison, name: str, drawn: Sequence[Params]) -> list[int]:
     if isinstance(method, Fusion):
         return sorted({n for one in method.of for n in _used(found, one, drawn)})
     return [n for n, params in enumerate(drawn) if isinstance(method, FeatureMethod) and method.extraction == params]
-
-
-def _told(drawn: Sequence[Params]) -> list[str]:
-    """Return in words what tells kinds of extraction apart."""
-    differ = [f.name for f in dataclasses.fields(Params)
-              if f.name != "camera" and len({getattr(params, f.name) for params in drawn}) > 1]
-    return [", ".join(["improved" if params.camera else "dense",
-                       *(f"{name} = {value_text(getattr(params, name))}" for name in differ)]) for params in drawn]
 
 
 class _Films:

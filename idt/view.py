@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import math
 import os
@@ -23,7 +22,7 @@ from idt.errors import OutputError, ParameterError, VideoError
 from idt.features import Features
 from idt.keys import is_of
 from idt.output import replacing
-from idt.params import Params
+from idt.params import Params, told_apart
 from idt.video import Frame, FrameReader, Source, count_frames, frames, span_length
 
 if TYPE_CHECKING:
@@ -346,7 +345,7 @@ def _flow_pictures(source: Source, params: FlowParams, device: str, threads: int
                 colours = flow_colours(field, largest=short * _FULL_COLOUR * params.step)
                 pictures.append(_resized(colours, shape))
                 _into_corner(pictures[-1], legend)
-            headings += ["flow", "flow without camera motion" if pairs[-1].homography is not None else
+            headings += [f"{params.method} flow", "flow without camera motion" if pairs[-1].homography is not None else
                          "flow (no camera motion was found)"][:len(pairs)]
             yield _joined(pictures, headings)
     if legend is None:
@@ -464,14 +463,12 @@ def _overlays(source: Source, sampling: dict[str, Any], shown: Sequence[_Tracks]
 
 def _headings(one: Features, other: Features) -> tuple[str, str]:
     """Return what tells two sets of features of a video apart."""
-    params = [Params.from_dict(features.meta["params"]).to_dict() for features in (one, other)]
-    differ = [name for name in params[0] if params[0][name] != params[1][name]]
-
-    def heading(features: Features, values: dict[str, Any]) -> str:
-        what = ", ".join(f"{name} = {json.dumps(values[name])}" for name in differ) or features.path or "features"
-        return f"{len(features):,} {'trajectory' if len(features) == 1 else 'trajectories'}, {what}"
-
-    return heading(one, params[0]), heading(other, params[1])
+    both = (one, other)
+    params = [Params.from_dict(features.meta["params"]) for features in both]
+    told = told_apart(params) if params[0] != params[1] else [features.path or "features" for features in both]
+    first, second = (f"{len(features):,} {'trajectory' if len(features) == 1 else 'trajectories'}, {what}"
+                     for features, what in zip(both, told, strict=True))
+    return first, second
 
 
 def _joined(pictures: Sequence[Picture], headings: Sequence[str]) -> Picture:

@@ -306,7 +306,7 @@ def percent(text: str, share: float | Fraction) -> bool:
 
 def check_markdown(found: Comparison) -> None:
     text = (found.folder / "comparison.md").read_text(encoding="utf-8")
-    table, note, *_ = text.split("\n\n")
+    table, note, methods, *_ = text.split("\n\n")
     head, _, *lines = ([re.sub(r"\\(.)", r"\1", cell.strip()) for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
                        for line in table.splitlines())
     titles = {"accuracy": "accuracy", "mean class accuracy": "mean_class_accuracy", "mAP": "mean_average_precision"}
@@ -328,10 +328,14 @@ def check_markdown(found: Comparison) -> None:
         for title, value in (("time, s", told["time"]), ("disk, MB", None if size is None else size / 1e6)):
             assert row[title] == "-" if value is None else near(row[title], value)
     splits = len(found.first.by_split)
-    assert f": {len(found.first.labels)} tests on {splits} {'split' if splits == 1 else 'splits'} ({scheme})." in note
+    assert f", {len(found.first.labels)} tests on {splits} {'split' if splits == 1 else 'splits'} ({scheme})." in note
     units = f"{len(set(found.first.units))} {found.content['bootstrap']['units']}"
-    assert f" interval: 95 %, bootstrap over {units}." in note
+    assert f" interval: 95 %, bootstrap over {units} (2000 draws)." in note
+    assert ("without width" in note) == any(low == high for low, high in (
+        method.interval for method in found.methods.values()))
     assert ("McNemar's test against" in note) == (len(rows) > 1)
+    assert [re.sub(r"\\(.)", r"\1", line) for line in methods.splitlines()] == [
+        f"- {told['name']}: {told['described']}" for told in found.described]
 
 
 def check_page_data(found: Comparison) -> None:

@@ -248,7 +248,7 @@ def test_published_figures_are_shown_where_the_dataset_is_known(tmp_path, capsys
     (["set"], r"Give either --methods FILE\.toml or --preset, which is one of baselines, weizmann\.$"),
     (["set", "--methods", "m.toml", "--preset", "weizmann"], r"Give either --methods FILE\.toml or --preset"),
     (["set", "--preset", "wiezmann"], r"'wiezmann' is no preset; did you mean weizmann\? The presets "),
-    (["set", "--methods", "none.toml"], r"none\.toml: the parameter file cannot be read \(No such file "),
+    (["set", "--methods", "none.toml"], r"none\.toml: the file of methods cannot be read \(No such file "),
     (["set", "--methods", "typo.toml"], r"typo\.toml: FV: chanels is not a parameter; did you mean channels\?"),
     (["set", "--methods", "m.toml", "--reference", "fv"], r"'fv' is no method of the comparison; did you mean FV\?"),
     (["nowhere", "--methods", "m.toml"], r"nowhere: there is no such dataset\.$"),

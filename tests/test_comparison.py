@@ -407,8 +407,16 @@ def test_tables_are_read_before_any_video(made, tmp_path):
         put(made, tmp_path, fv, ExternalMethod(name="f", features=few), splits=split, read=read)
 
 
+def test_features_that_are_nothing_but_zeros_are_told(made, tmp_path, caplog):
+    vectors = np.eye(12, 5)
+    path = table(made, tmp_path / "t.npz", np.ones((12, 3)), features=vectors)
+    put(made, tmp_path, ExternalMethod(name="net", features=path))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: 7 of 12 rows hold nothing but zeros, which tell nothing of their clips."]
+
+
 def test_segments_of_a_video_share_its_features(made, tmp_path):
-    dataset, videos = made
+    _, videos = made
     files = [tmp_path / f"{name}.npz" for name in ("one", "two")]
     for file in files:
         file.write_bytes(b"1234567")

@@ -191,7 +191,6 @@ def test_arrays_are_read_like_csv(dataset, tmp_path, kind):
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("", r"t\.csv: the first line names no column path, which tells the clip of a row\.$"),
     ("path,walk,run\n", r"t\.csv: the table has no row\.$"),
     ("path,walk,run,walk\na,1,2,3\n", r"the first line names a column twice: walk\.$"),
     ("path,walk,run\nwalk/a.avi,1\n", r"line 2: 2 fields, but the first line names 3 columns\.$"),
@@ -204,16 +203,19 @@ def test_arrays_are_read_like_csv(dataset, tmp_path, kind):
     ("path,walk,run\nwalk/a.avi,1,2\nrun/a.avi,1,2\nwalk/a,1,2\n",
      r"line 4: walk/a is given for the second time, after .*t\.csv, line 2\.$"),
     ("path,Walk,run\nwalk/a.avi,1,2\n", r"the column Walk is no class of made, which has walk: capitals count\.$"),
-    ("path,walking,run\nwalk/a.avi,1,2\n", r"the column walking is no class of made; did you mean walk\?$"),
-    ("path,walk,run,jump\nwalk/a.avi,1,2,3\n", r"the column jump is no class of made\.$"),
+    ("path,walking,run\nwalk/a.avi,1,2\n", r"the column walking is no class of made; did you mean walk\? "),
+    ("path,walk,run,jump\nwalk/a.avi,1,2,3\n", r"the column jump is no class of made\. Columns may be called score_"),
     ("path,run\nwalk/a.avi,1\n", r"there is no column for the class walk \(1 of 2 classes have none\)\.$"),
     ("path;walk;run\nwalk/a.avi;0,5;2\n", r"t\.csv: the columns are separated by semicolons: it must be commas\.$"),
     ('walk\t"path"\trun\n', r"t\.csv: the columns are separated by tabs: it must be commas\.$"),
     ("walk,Path,run\n1,walk/a,2\n", r"the first line names no column path, which .*, but Path: capitals count\.$"),
     ("path,walk,run,\nwalk/a,1,2,\n", r"the column '' does not look like a class: take it out \(pandas writes no "),
     ("Unnamed: 0,path,walk,run\n0,walk/a,1,2\n", r"the column 'Unnamed: 0' does not look like a class: take it out \("),
-    ("path,walk,run,channel\nwalk/a,1,2,3\n", r"the column channel is no class of made\.$"),
-    ("path,walk,run,Split\nwalk/a,1,2,1\n", r"the column Split is no class of made; did you mean split\?$"),
+    ("path,walk,run,channel\nwalk/a,1,2,3\n", r"the column channel is no class of made\. "),
+    ("", r"t\.csv: the table is empty\.$"),
+    ("path,walk,run,label\nwalk/a,1,2,walk\n", r"label is no class of made\. Columns may be called score_CLASS, to "
+     r"stand beside others\.$"),
+    ("path,walk,run,Split\nwalk/a,1,2,1\n", r"the column Split is no class of made; did you mean split\? "),
     ("path,walk,run\nWalk/A.avi,1,2\n",
      r"line 2: Walk/A\.avi is no clip of made, which has walk/a\.avi: capitals count \(1 of 1 rows are of none\)\.$"),
     ("path,walk,run\nA.avi,1,2\n", r"line 2: A\.avi is no clip of made \(1 of 1 rows are of none\)\.$"),

@@ -88,14 +88,14 @@ HEAD = '[[method]]\nname = "a"\n[[method]]\nname = "b"\n'
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("method", r"the parameter file is not TOML"),
+    ("method", r"m\.toml: the file of methods is not TOML \(.*\); it holds lines such as: \[\[method\]\], name = "),
     ("", r"there is no \[\[method\]\], which begins each method\.$"),
     ("method = 3", r"there is no \[\[method\]\]"),
     ("[method]\nname = 'a'", r"there is no \[\[method\]\]"),
     ("[[methods]]\nname = 'a'", r"methods is not known; did you mean method\? Each method is a \[\[method\]\]"),
     ("[[method]]\nwords = 3", r"the 1\. \[\[method\]\] has no name\.$"),
     ("[[method]]\nname = 3", r"name is 3: a method needs a name\.$"),
-    ("[[method]]\nname = 'x'\nchanels = ['hog']", r"x: chanels is not a parameter; did you mean channels\? Here are "),
+    ("[[method]]\nname = 'x'\nchanels = ['hog']", r"x: chanels is not a parameter; did you mean channels\?$"),
     ("[[method]]\nname = 'x'\nstrides = 5", r"x: strides is not a parameter; did you mean stride\?"),
     ("[[method]]\nname = 'x'\nencoder = 'fischer'", r"x: encoder is 'fischer': allowed are .*; did you mean fisher\?$"),
     ("[[method]]\nname = 'x'\nflow = 'TVL1'", r"x: flow is 'TVL1': allowed are .*; did you mean tvl1\?$"),
@@ -124,7 +124,7 @@ def test_what_is_wrong_in_a_file_is_told_with_its_name(tmp_path, text, message):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(ParameterError, match=r"m\.toml: the parameter file cannot be read \(No such file "):
+    with pytest.raises(ParameterError, match=r"m\.toml: the file of methods cannot be read \(No such file "):
         read_methods(tmp_path / "m.toml")
 
 

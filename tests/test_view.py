@@ -130,7 +130,7 @@ def test_flow_over_several_frames_is_shown_as_pixels_a_frame(tmp_path: Path, mon
     np.testing.assert_allclose(flow[7 * 30, 7 * 48], [128, 245, 255], atol=12)
     written = texts(monkeypatch)
     draw_flow(video, tmp_path / "a.png", params, frame=3)
-    assert written == ["1.5 px/frame", "frame 3", "flow"]
+    assert written == ["1.5 px/frame", "frame 3", "dis flow"]
 
 
 def test_video_of_flow(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_flow_of_a_large_video_is_reduced(tmp_path: Path) -> None:
 def test_flow_without_a_homography_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = texts(monkeypatch)
     draw_flow(black(2, 72, 96), tmp_path / "a.png", FlowParams(method="dis", warped=True))
-    assert written[1:] == ["frame 0", "flow", "flow (no camera motion was found)"]
+    assert written[1:] == ["frame 0", "dis flow", "flow (no camera motion was found)"]
 
 
 @pytest.mark.parametrize(("frame", "params", "message"), [
@@ -311,7 +311,7 @@ def test_headings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found.meta["video"]["width"] = WIDTH * 3
     overlay(video, one, tmp_path / "a.png", beside=two)
     assert [*dict.fromkeys(text for text in written if "px" not in text)] == [
-        '1 trajectory, stride = 8, flow = "farneback"', '2 trajectories, stride = 5, flow = "tvl1"']
+        '1 trajectory, improved, stride = 8, flow = farneback', '2 trajectories, improved, stride = 5, flow = tvl1']
     written.clear()
     one.save(tmp_path / "a.npz")
     saved = Features.load(tmp_path / "a.npz")
