@@ -67,7 +67,7 @@ def save(found: Comparison, folder: Paths, *, reference: str | None = None) -> l
     check_own(folder, whole.name)
     prepared(whole)
     with writing(folder):
-        for path in (whole, html):  # of an earlier comparison: where the first is there, all files belong to it
+        for path in (whole, html):  # of an earlier comparison: where the first is there, all others belong to it
             path.unlink(missing_ok=True)
     files = []
     scores = score_rows("method", {name: found.scored(name) for name in found.names})
@@ -81,11 +81,11 @@ def save(found: Comparison, folder: Paths, *, reference: str | None = None) -> l
         files.append(path)
     with replacing(table) as file:
         file.write(markdown(content).encode(errors="surrogateescape"))  # names of datasets need not be UTF-8
-    text = page(content, found)  # last, for it takes long, and what draws may fail
-    with replacing(html) as file:
-        file.write(text.encode())
     with replacing(whole) as file:
         file.write(json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+    text = page(content, found)  # last, for it takes long
+    with replacing(html) as file:
+        file.write(text.encode())
     return [whole, table, html, *files]
 
 

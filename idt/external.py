@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -24,7 +25,7 @@ Paths: TypeAlias = str | os.PathLike[str]
 
 _NO_FEATURES = frozenset({"channel", "class", "group", "label", "method", "predicted", "target"})
 _PLACE = ("path", "split", "start", "end")  # columns that tell which clip a row is of, and which split it is for
-_ARRAYS = frozenset({*_PLACE, "scores", "classes", "features"})
+_ARRAYS = {"scores": frozenset({*_PLACE, "scores", "classes"}), "features": frozenset({*_PLACE, "features"})}
 _PREFIX = "score_"  # of the classes in the tables of this package
 _LIKE = {"scores": "a class", "features": "a feature"}  # what any other column is
 _SEPARATORS = {";": "semicolons", "\t": "tabs"}  # that spreadsheets write in place of commas
@@ -146,9 +147,9 @@ def _read(path: Path, what: Literal["scores", "features"], dataset: Dataset, met
         if suffix == ".csv":
             return _from_csv(path, what, dataset, method)
         if suffix == ".npz":
-            return _from_arrays(path, what, _npz_arrays(path))
+            return _from_arrays(path, what, _npz_arrays(path, what))
         if suffix in (".h5", ".hdf5"):
-            return _from_arrays(path, what, _h5_arrays(path))
+            return _from_arrays(path, what, _h5_arrays(path, what))
     except OSError as error:
         raise FormatError(f"{path}: the table cannot be read ({error.strerror or error}).") from error
     except (FormatError, ParameterError):
@@ -171,7 +172,7 @@ def _from_csv(path: Path, what: str, dataset: Dataset, method: str) -> _Raw:
         file.seek(0)
         reader = csv.reader(file, skipinitialspace=True, strict=True)
         try:
-            header = [name.strip() for name in next(reader, [])]
+            header = [name.strip() for name in next(filter(any, reader), [])]
             prefixed = what == "scores" and any(name.startswith(_PREFIX) for name in header)
             _check_header(header, what, prefixed, path)
             chosen = [n for n, name in enumerate(header)
@@ -227,10 +228,10 @@ def _check_header(header: Sequence[str], what: str, prefixed: bool, path: Path) 
         raise FormatError(f"{path}: the first line names a column twice: {_twice(header)}.")
 
 
-def _check_capitals(names: Iterable[str], heeded: Collection[str], kind: str, path: Path) -> None:
-    """Raise `FormatError` where a name would be heeded but for its capitals."""
+def _check_capitals(names: Collection[str], heeded: Collection[str], kind: str, path: Path) -> None:
+    """Raise `FormatError` where a name would be heeded but for its capitals, and no other is."""
     for name in names:
-        if name not in heeded and name.casefold() in heeded:
+        if name not in heeded and name.casefold() in heeded and name.casefold() not in names:
             raise FormatError(f"{path}: the {kind} {name!r} must be called {name.casefold()!r}: capitals count.")
 
 
@@ -253,7 +254,7 @@ def _seconds(text: str | None, where: str) -> float | None:
         raise FormatError(f"{where}: start and end are times in seconds or empty, not {text!r}.") from None
 
 
-def _npz_arrays(path: Path) -> dict[str, Array]:
+def _npz_arrays(path: Path, what: str) -> dict[str, Array]:
     arrays = {}
     with open(path, "rb") as raw:
         start = raw.read(6)
@@ -263,8 +264,8 @@ def _npz_arrays(path: Path) -> dict[str, Array]:
             raise FormatError(f"{path}: this is no .npz file, which numpy.savez writes.")
         raw.seek(0)
         with np.load(raw, allow_pickle=False) as file:
-            _check_capitals(file.files, _ARRAYS, "array", path)
-            for name in _ARRAYS & set(file.files):
+            _check_capitals(file.files, _ARRAYS[what], "array", path)
+            for name in _ARRAYS[what] & set(file.files):
                 try:
                     arrays[name] = file[name]
                 except ValueError as error:
@@ -275,15 +276,15 @@ def _npz_arrays(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def _h5_arrays(path: Path) -> dict[str, Array]:
+def _h5_arrays(path: Path, what: str) -> dict[str, Array]:
     try:
         import h5py
     except ImportError:
         raise ParameterError(f"{path} needs h5py, but that is not installed: pip install densetraj[h5].") from None
     with h5py.File(path, "r") as file:
-        _check_capitals(file, _ARRAYS, "array", path)
+        _check_capitals(file, _ARRAYS[what], "array", path)
         return {name: one.asstr()[()] if h5py.check_string_dtype(one.dtype) else one[()]
-                for name, one in file.items() if name in _ARRAYS and isinstance(one, h5py.Dataset)}
+                for name, one in file.items() if name in _ARRAYS[what] and isinstance(one, h5py.Dataset)}
 
 
 def _from_arrays(path: Path, what: str, arrays: Mapping[str, Array]) -> _Raw:
@@ -393,8 +394,13 @@ def _split_finder(names: Sequence[str]) -> Callable[[str], str | None]:
     known = {name.casefold().removeprefix("split "): name for name in names}
     known |= {name.casefold(): name for name in names}
     known |= {name: name for name in names}
-    # pandas writes whole numbers as 1.0 where another row has none.
-    return lambda given: known.get(given, known.get(given.casefold().removesuffix(".0")))
+
+    def find(given: str) -> str | None:
+        folded = given.casefold()
+        whole = re.fullmatch(r"(\d+)\.0", folded)  # as pandas writes numbers where a row has none
+        return known.get(given) or known.get(folded) or (known.get(whole[1]) if whole else None)
+
+    return find
 
 
 def _segment(clips: Sequence[int], dataset: Dataset, ends: tuple[float | None, float | None] | None, where: str) -> int:

@@ -119,21 +119,24 @@ class _Films:
         """
         videos: list[dict[int, str]] = [{} for _ in self._features or [()]]
         failed = []
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-            path = Path(scratch, "clip.mp4")
-            for kind, n in self._in_question(pair):
-                try:
-                    self._draw(kind, n, path)
-                except (OutputError, ParameterError, VideoError) as error:  # a temporary folder may be full, too
-                    failed.append(f"{self._items[n].path}: {str(error).removeprefix(f'{self._items[n].path}: ')}")
-                    continue
-                address = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
-                left -= len(address) + _AROUND
-                if left < 0:
-                    break
-                videos[kind][n] = address
-                if sum(map(len, videos)) == _VIDEOS:
-                    break
+        try:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+                path = Path(scratch, "clip.mp4")
+                for kind, n in self._in_question(pair):
+                    try:
+                        self._draw(kind, n, path)
+                    except (OutputError, ParameterError, VideoError) as error:  # a temporary folder may be full, too
+                        failed.append(f"{self._items[n].path}: {str(error).removeprefix(f'{self._items[n].path}: ')}")
+                        continue
+                    address = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+                    left -= len(address) + _AROUND
+                    if left < 0:
+                        break
+                    videos[kind][n] = address
+                    if sum(map(len, videos)) == _VIDEOS:
+                        break
+        except OSError as error:  # there is no temporary folder
+            _log.warning("The report is without some videos of clips: %s.", error.strerror or error)
         if failed:
             _log.warning("The report is without %d %s of clips. The first: %s", len(failed),
                          "video" if len(failed) == 1 else "videos", failed[0])

@@ -546,7 +546,7 @@ def test_info_compiles(capsys, monkeypatch):
     assert "kernels" in table(capsys.readouterr().out)
 
 
-def test_view_draws_a_video_or_a_picture(extracted, capsys):
+def test_view_draws_a_video_or_a_picture(extracted, capsys, monkeypatch):
     assert main(["view", "videos/a.avi", extracted, "-o", "v.mp4"]) == 0
     assert capsys.readouterr() == ("v.mp4\n", "")
     with frames("v.mp4") as reader:
@@ -562,6 +562,11 @@ def test_view_draws_a_video_or_a_picture(extracted, capsys):
                                  "videos/sub/b.avi", "videos/sub/bad.avi"])
     assert main(["view", "videos/a.avi", "--no-camera", "--beside", extracted, "-o", "two.png", "--quiet"]) == 0
     assert cv2.imread("two.png").shape[1] > 2 * cv2.imread("two.png").shape[0]
+    written = []
+    monkeypatch.setattr(cv2, "putText", lambda picture, text, *rest: written.append(text))
+    assert main(["view", "videos/a.avi", "--beside", extracted, "-o", "two.png", "--quiet"]) == 0
+    headings = dict.fromkeys(text for text in written if "trajectories" in text)
+    assert [heading.partition(", ")[2] for heading in headings] == ["features", extracted]  # not a temporary file
 
 
 def test_view_draws_the_flow_with_and_without_the_camera(folder, capsys):

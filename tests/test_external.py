@@ -106,6 +106,14 @@ def test_names_of_splits_may_differ_in_capitals(dataset, tmp_path):
     path = written(tmp_path, "split,path,f\na,walk/a,1\nA,walk/b,2\n1,run/a,3\nsplit 1,walk/a,4\n")
     read = read_vectors(path, dataset, sides)
     assert [given(read, side) for side in sides] == [[1], [0], [2], [0]]
+    # pandas writes 1.0 for 1 where a row has none; all else is a name.
+    read = read_vectors(written(tmp_path, "split,path,f\n1.0,walk/a,1\n"), dataset, [ONE])
+    assert given(read, ONE) == [0]
+    sides = [Split("v1", (0,), (1,)), Split("v1.0", (1,), (0,))]
+    read = read_vectors(written(tmp_path, "split,path,f\nV1.0,walk/a,1\n"), dataset, sides)
+    assert [given(read, side) for side in sides] == [[], [0]]
+    with pytest.raises(FormatError, match=r"split is 'a\.0', but the splits are called a\b"):
+        read_vectors(written(tmp_path, "split,path,f\na.0,walk/a,1\n"), dataset, [Split("a", (0,), (1,))])
 
 
 def test_a_table_of_all_official_splits_is_one_of_some(dataset, tmp_path):
@@ -115,6 +123,8 @@ def test_a_table_of_all_official_splits_is_one_of_some(dataset, tmp_path):
     for one, sides in ((dataset, [ONE]), (official, [Split("fold 1", (0,), (1,))])):
         with pytest.raises(FormatError, match=r"but the splits are called (split|fold) 1"):
             read_vectors(path, one, sides)
+    with pytest.raises(FormatError, match=r"the splits are called Split 2, split 1\b(?!, )"):
+        read_vectors(written(tmp_path, "split,path,f\n3,walk/a,1\n"), official, [replace(TWO, name="Split 2")])
 
 
 @pytest.mark.parametrize("name", ["run/deep/c.mp4", "deep/c.mp4", "c.mp4", "c", "run/deep/c", "./run//deep/c.mp4",
@@ -212,7 +222,7 @@ def test_arrays_are_read_like_csv(dataset, tmp_path, kind):
     ("path,walk,run,\nwalk/a,1,2,\n", r"the column '' does not look like a class: take it out \(pandas writes no "),
     ("Unnamed: 0,path,walk,run\n0,walk/a,1,2\n", r"the column 'Unnamed: 0' does not look like a class: take it out \("),
     ("path,walk,run,channel\nwalk/a,1,2,3\n", r"the column channel is no class of made\. "),
-    ("", r"t\.csv: the table is empty\.$"),
+    ("", r"t\.csv: the table is empty\.$"), ("\n \n", r"t\.csv: the table is empty\.$"),
     ("path,walk,run,label\nwalk/a,1,2,walk\n", r"label is no class of made\. Columns may be called score_CLASS, to "
      r"stand beside others\.$"),
     ("path,walk,run,Split\nwalk/a,1,2,1\n", r"the column Split is no class of made; did you mean split\? "),
@@ -248,6 +258,8 @@ def test_names_of_other_columns_may_be_classes_and_clips_in_capitals(tmp_path):
         text = f"path,{name},score_go,score_Target\nAim,1,2,3\n"
         with pytest.raises(FormatError, match=rf"column '{name}' must be called '{name.lower()}': capitals count\.$"):
             read_scores(written(tmp_path, text), dataset)
+    text = "\npath,Path,score_go,score_Target\nAim,x,2,3\n"  # one that is heeded is there, too; and a line before it
+    np.testing.assert_array_equal(read_scores(written(tmp_path, text), dataset).of(ONE, [0]), [[3, 2]])
     arrays = {"path": ["Aim"], "scores": np.ones((1, 2)), "classes": ["Target", "go"], "Split": ["1"]}
     np.savez(tmp_path / "t.npz", **arrays)
     with h5py.File(tmp_path / "t.h5", "w") as file:

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import re
+import tempfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -308,6 +309,12 @@ def test_a_full_temporary_folder_leaves_the_videos_out(tmp_path, caplog, monkeyp
     save_report(found, tmp_path / "report.html", features=write_clips(found))
     assert Page(tmp_path / "report.html").videos == [{}]
     (message,) = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    save_report(found, tmp_path / "report.html", features=write_clips(found))
+    assert Page(tmp_path / "report.html").videos == [{}]
+    assert [record.getMessage() for record in caplog.records] == [
+        "The report is without some videos of clips: No such file or directory."]
     assert re.match(rf"The report is without 4 videos of clips\. The first: {tmp_path}/clips/run/10\.avi: .*"
                     "clip.mp4 cannot be written: No space left on device", message)
 
@@ -601,6 +608,9 @@ def test_of_many_differences_the_largest_and_of_many_clips_the_first(chromium, t
     chromium.run("document.getElementById('rest').click()")
     assert texts(chromium, "#classes .value") == ["\u221225.0"] * 8 + ["\u221250.0"] * 22
     assert chromium.run("document.getElementById('rest').hidden")
+    select(chromium, "b", "0")
+    assert texts(chromium, "#same") == ["30 classes have the same accuracy."]
+    select(chromium, "b", "1")
     seen = []
     for left in ("Show 12 more of 40", "Show 12 more of 28", "Show 12 more of 16", "Show 4 more of 4"):
         seen.append(len(texts(chromium, "#cards li")))
@@ -660,6 +670,7 @@ def test_one_method_alone_and_many_classes(chromium, tmp_path):
     chromium.open(tmp_path / "report.html", width=390)
     assert chromium.run("['differences', 'clips'].map(id => document.getElementById(id).hidden)") == [True, True]
     assert len(texts(chromium, "#matrix tbody td")) == 33 * 33
+    assert texts(chromium, "#accuracy-note")[0].endswith(" the bootstrap draws what was seen.")  # 100.0 to 100.0
     assert chromium.run("document.documentElement.scrollWidth") == 390
     assert chromium.complaints == []
 
@@ -678,6 +689,8 @@ def test_a_clip_that_several_splits_test_is_told_with_the_split(chromium, tmp_pa
     assert texts(chromium, "#cell") == ["second: 91.7 % of the tests got the right label."]
     assert chromium.run("document.querySelector('#matrix td.diagonal').dataset.told") == \
         "8 of 8 tests of bend got the right label."
+    assert texts(chromium, "#accuracy-note")[0].startswith("Share of the tests that get their label. ")
+    assert "without width" not in texts(chromium, "#accuracy-note")[0]
     places = texts(chromium, "#cards .told .quiet")
     assert sorted(places) == [f"{name}, split 1" for name in ("bend/3.avi", "jump/7.avi", "run/10.avi")]
     assert chromium.complaints == []
