@@ -22,14 +22,14 @@ from idt.cli.options import (
     require_outside,
     usable_cores,
 )
-from idt.cli.progress import counted, read_features
+from idt.cli.progress import read_features
 from idt.comparison import compare as compare_methods
 from idt.comparison_results import check_comparison_folder, columns, published_columns, save
 from idt.errors import ParameterError
 from idt.features import Features
 from idt.methods import Method, preset_names, read_methods, require_name
 from idt.methods import preset as shipped
-from idt.params import Params
+from idt.params import Params, counted
 from idt.results import sizes
 
 

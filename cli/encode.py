@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from idt.cli.options import Common, Many, Output, Threads, shared
-from idt.cli.progress import Reporter, counted
+from idt.cli.progress import Reporter
+from idt.params import counted
 
 if TYPE_CHECKING:
     from idt.runner import Outcome, Summary

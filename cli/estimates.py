@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from idt.cli.progress import counted, duration, in_bytes
+from idt.cli.progress import duration, in_bytes
+from idt.params import counted
 
 if TYPE_CHECKING:
     from idt.estimate import Estimate

@@ -28,14 +28,14 @@ from idt.cli.options import (
     usable_cores,
     values_of,
 )
-from idt.cli.progress import counted, read_features
+from idt.cli.progress import read_features
 from idt.cli.train import GivenEncoding
 from idt.datasets import Dataset, Scheme, Split, default_scheme
 from idt.datasets import splits as make_splits
 from idt.errors import ParameterError
 from idt.evaluation import COMBINED, STEPS, Evaluation
 from idt.evaluation import evaluate as evaluate_splits
-from idt.params import Params, allowed_text
+from idt.params import Params, allowed_text, counted
 from idt.results import check_folder, figures, save, sizes
 from idt.vectors import EncodingParams
 

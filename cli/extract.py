@@ -11,8 +11,9 @@ from cyclopts import Parameter
 
 from idt.cli.estimates import table
 from idt.cli.options import Common, Given, Many, Output, ParamsFile, Threads, params_of, shared
-from idt.cli.progress import Reporter, counted
+from idt.cli.progress import Reporter
 from idt.errors import ParameterError
+from idt.params import counted
 
 
 def extract(

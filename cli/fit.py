@@ -11,7 +11,8 @@ from cyclopts import Group, Parameter
 
 from idt.cli.info import channel_text
 from idt.cli.options import Common, Output, Threads, flags, read_params, usable_cores
-from idt.cli.progress import counted, in_bytes
+from idt.cli.progress import in_bytes
+from idt.params import counted
 from idt.vectors import EncodingParams
 
 if TYPE_CHECKING:

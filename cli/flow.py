@@ -9,8 +9,9 @@ from cyclopts import Group, Parameter
 
 from idt.cli.estimates import table
 from idt.cli.options import Common, Many, Output, Threads, flags, shared, values_of
-from idt.cli.progress import Reporter, counted
+from idt.cli.progress import Reporter
 from idt.flow.tvl1 import TVL1Params
+from idt.params import counted
 from idt.video_flow import FlowParams
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from cyclopts import Parameter
 
 from idt.cli.options import Common, usable_cores
-from idt.cli.progress import counted, in_bytes
+from idt.cli.progress import in_bytes
 from idt.errors import FormatError, ParameterError
-from idt.params import Params
+from idt.params import Params, counted
 
 if TYPE_CHECKING:
     from idt.encoding.model import Channel, Codebook

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from idt.cli.options import Common, Many, shared
+from idt.params import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -225,11 +226,6 @@ def read_features(dataset: Dataset, folder: Path, channels: Sequence[Descriptor]
                              progress=reporter.progress, report=report)
     reporter.summary(tally.summary(), folder)
     return videos
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """Return the number with its noun."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def in_bytes(size: float) -> str:

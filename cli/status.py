@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from idt.cli.options import Common
-from idt.cli.progress import counted, duration, in_bytes, printable
+from idt.cli.progress import duration, in_bytes, printable
+from idt.params import counted
 
 if TYPE_CHECKING:
     from idt.reports import Run

@@ -21,10 +21,11 @@ from idt.cli.options import (
     read_params,
     usable_cores,
 )
-from idt.cli.progress import counted, in_bytes, read_features
+from idt.cli.progress import in_bytes, read_features
 from idt.datasets import training_side
 from idt.errors import ParameterError
 from idt.output import prepared, replacing
+from idt.params import counted
 from idt.vectors import EncodingParams
 
 if TYPE_CHECKING:

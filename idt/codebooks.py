@@ -97,9 +97,8 @@ class Learner:
             raise ParameterError("No training video has a trajectory: there is nothing to learn a codebook from.")
         self._videos = videos
         # A segment has the key of its video.
-        spans = [[video.meta.get("key"), video.meta.get("span")] for video in videos]
-        self._folder = None if folder is None or not all(key for key, _ in spans) else Path(folder)
-        self._identity = spans
+        self._identity = [[video.meta.get("key"), video.meta.get("span")] for video in videos]
+        self._folder = Path(folder) if folder is not None and all(key for key, _ in self._identity) else None
         self._pcas: dict[str, tuple[PCA | None, float]] = {}
         self._learnt: dict[str, tuple[Channel, float]] = {}
 
@@ -168,7 +167,7 @@ def learnt_by(params: EncodingParams) -> tuple[Any, ...]:
 
 def _share(params: EncodingParams, videos: Sequence[Features]) -> int:
     """Return how many descriptors are drawn from each video, as far as it has them."""
-    return -(-params.samples // max(len(videos), 1))
+    return -(-params.samples // len(videos))
 
 
 def _hash(*parts: Any) -> str:

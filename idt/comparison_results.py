@@ -17,6 +17,7 @@ from idt import __version__
 from idt.comparison import LEVEL, SAMPLES, STEPS, Comparison, Row
 from idt.methods import ExternalMethod, FeatureMethod, has_vectors
 from idt.output import prepared, replacing, writing
+from idt.params import counted
 from idt.published import not_comparable, published
 from idt.report import page
 from idt.results import check_folder, check_own, figures, score_rows, told, told_of_split, write_table
@@ -99,7 +100,7 @@ def markdown(content: dict[str, Any]) -> str:
     head, rows = columns(content)
     dataset, splits, drawn = content["dataset"], content["splits"], content["bootstrap"]
     notes = [f"{dataset['name']}: {dataset['clips']} clips of {len(dataset['classes'])} classes, {content['tests']} "
-             f"tests on {len(splits)} {'split' if len(splits) == 1 else 'splits'} ({content['scheme']}).",
+             f"tests on {counted(len(splits), 'split')} ({content['scheme']}).",
              f"Accuracies in per cent; interval: {100 * drawn['level']:g} %, bootstrap over {drawn['drawn']} "
              f"{drawn['units']} ({drawn['samples']} draws)."]
     notes += [_NO_WIDTH] if any(low == high for low, high in (one["interval"] for one in content["methods"])) else []

@@ -275,6 +275,11 @@ def told_apart(several: Sequence[Params]) -> list[str]:
                        *(f"{name} = {value_text(getattr(params, name))}" for name in differ)]) for params in several]
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return the number with its noun."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def value_text(value: Any) -> str:
     """Return the value of a field in words."""
     if value is None:

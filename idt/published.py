@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from idt.datasets import Dataset, Scheme, Split
+from idt.params import counted
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ def not_comparable(dataset: Dataset, splits: Sequence[Split]) -> str | None:
     scheme, tests = splits[0].division.get("scheme", "given"), sum(len(split.test) for split in splits)
     if (scheme, len(splits)) == (known.scheme, known.splits) and abs(tests - known.tests) <= _ABOUT * known.tests:
         return None
-    return (f"Not comparable as it stands: this comparison has {tests:,} {'test' if tests == 1 else 'tests'} on "
-            f"{len(splits)} {scheme} {'split' if len(splits) == 1 else 'splits'}, the published figures are of "
+    return (f"Not comparable as it stands: this comparison has {counted(tests, 'test')} on "
+            f"{counted(len(splits), f'{scheme} split')}, the published figures are of "
             f"{known.tests:,} on {known.splits} {known.scheme} splits.")
 
 

@@ -24,7 +24,7 @@ from idt.datasets import Item
 from idt.errors import OutputError, ParameterError, VideoError
 from idt.features import Features
 from idt.methods import FeatureMethod, Fusion
-from idt.params import Params, told_apart
+from idt.params import Params, counted, told_apart
 from idt.results import place_of, sizes
 from idt.video import FrameReader, frames
 from idt.view import overlay, write_video
@@ -66,8 +66,8 @@ def page(content: Mapping[str, Any], found: Comparison) -> str:
     split = np.repeat(np.arange(len(found.splits)), [len(split.test) for split in found.splits])
     data = {
         "comparison": content,
-        "about": f"{len(set(clips))} test clips of {len(dataset.classes)} classes, {len(found.splits)} "
-                 f"{content['scheme']} {'split' if len(found.splits) == 1 else 'splits'}"
+        "about": f"{len(set(clips))} test clips of {len(dataset.classes)} classes, "
+                 + counted(len(found.splits), f"{content['scheme']} split")
                  + (f", {len(clips)} tests of them" if len(clips) > len(set(clips)) else ""),
         "tests": {"clip": clips, "split": split.tolist(), "label": found.labels.tolist(),
                   "predicted": films.predicted.tolist()},
@@ -118,29 +118,30 @@ class _Films:
         Together these have at most `left` characters.
         """
         videos: list[dict[int, str]] = [{} for _ in self._features or [()]]
-        failed = []
+        failed: list[str] = []
         try:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-                path = Path(scratch, "clip.mp4")
-                for kind, n in self._in_question(pair):
-                    try:
-                        self._draw(kind, n, path)
-                    except (OutputError, ParameterError, VideoError) as error:  # a temporary folder may be full, too
-                        failed.append(f"{self._items[n].path}: {str(error).removeprefix(f'{self._items[n].path}: ')}")
-                        continue
-                    address = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+                drawn = self._drawn(pair, Path(scratch, "clip.mp4"), failed)
+                for kind, n, address in itertools.islice(drawn, _VIDEOS):
                     left -= len(address) + _AROUND
                     if left < 0:
                         break
                     videos[kind][n] = address
-                    if sum(map(len, videos)) == _VIDEOS:
-                        break
         except OSError as error:  # there is no temporary folder
             _log.warning("The report is without some videos of clips: %s.", error.strerror or error)
         if failed:
-            _log.warning("The report is without %d %s of clips. The first: %s", len(failed),
-                         "video" if len(failed) == 1 else "videos", failed[0])
+            _log.warning("The report is without %s of clips. The first: %s", counted(len(failed), "video"), failed[0])
         return videos
+
+    def _drawn(self, pair: tuple[int, int], path: Path, failed: list[str]) -> Iterator[tuple[int, int, str]]:
+        """Yield kind, clip and address of each video; what cannot be drawn is noted and left out."""
+        for kind, n in self._in_question(pair):
+            try:
+                self._draw(kind, n, path)
+            except (OutputError, ParameterError, VideoError) as error:  # a temporary folder may be full, too
+                failed.append(f"{self._items[n].path}: {str(error).removeprefix(f'{self._items[n].path}: ')}")
+                continue
+            yield kind, n, f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
     def _in_question(self, pair: tuple[int, int]) -> Iterator[tuple[int, int]]:
         """Yield kind and clip of each video: those that the pair needs first, then by how many pairs need them."""

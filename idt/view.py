@@ -22,7 +22,7 @@ from idt.errors import OutputError, ParameterError, VideoError
 from idt.features import Features
 from idt.keys import is_of
 from idt.output import replacing
-from idt.params import Params, told_apart
+from idt.params import Params, counted, told_apart
 from idt.video import Frame, FrameReader, Source, count_frames, frames, span_length
 
 if TYPE_CHECKING:
@@ -466,7 +466,7 @@ def _headings(one: Features, other: Features) -> tuple[str, str]:
     both = (one, other)
     params = [Params.from_dict(features.meta["params"]) for features in both]
     told = told_apart(params) if params[0] != params[1] else [features.path or "features" for features in both]
-    first, second = (f"{len(features):,} {'trajectory' if len(features) == 1 else 'trajectories'}, {what}"
+    first, second = (f"{counted(len(features), 'trajectory', 'trajectories')}, {what}"
                      for features, what in zip(both, told, strict=True))
     return first, second
 

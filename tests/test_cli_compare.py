@@ -8,11 +8,13 @@ import os
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from clips import write_squares
+from commands import lines_of, work_in_copy
 
 import idt.codebooks
 import idt.pipeline
@@ -74,16 +76,10 @@ def compared_set(tmp_path_factory):
 @pytest.fixture
 def folder(compared_set, tmp_path, monkeypatch):
     """The working folder with a copy of them."""
-    shutil.copytree(compared_set, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return work_in_copy(compared_set, tmp_path, monkeypatch)
 
 
-def compare(capsys, *arguments, code=0):
-    """Run the command; return the lines of stdout and of stderr."""
-    assert main(["compare", *arguments]) == code
-    out, err = capsys.readouterr()
-    return out.splitlines(), err.splitlines()
+compare = partial(lines_of, "compare")
 
 
 def test_help_lists_every_flag(capsys, monkeypatch):

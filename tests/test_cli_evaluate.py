@@ -12,10 +12,12 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from clips import write_clip, write_squares
+from commands import lines_of, work_in_copy
 
 import idt.pipeline
 import idt.results
@@ -45,16 +47,10 @@ def made(tmp_path_factory):
 @pytest.fixture
 def folder(made, tmp_path, monkeypatch):
     """The working folder with a copy of them."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return work_in_copy(made, tmp_path, monkeypatch)
 
 
-def evaluate(capsys, *arguments, code=0):
-    """Run the command; return the lines of stdout and of stderr."""
-    assert main(["evaluate", *arguments]) == code
-    out, err = capsys.readouterr()
-    return out.splitlines(), err.splitlines()
+evaluate = partial(lines_of, "evaluate")
 
 
 def test_help_lists_every_flag(capsys, monkeypatch):
