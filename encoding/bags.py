@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController
 
+from idt._util.npz import StoredArray
 from idt.errors import ParameterError
 
 Array: TypeAlias = NDArray[Any]
@@ -31,7 +32,7 @@ class LazyBag:
 
     Parameters
     ----------
-    bag : ndarray, shape (n, d), or LazyBag
+    bag : ndarray or StoredArray, shape (n, d), or LazyBag
         Also a memory map.
     *functions : callable
         Applied one after the other to some of the rows, (m, d) float32; each returns as many rows and treats each by
@@ -47,11 +48,11 @@ class LazyBag:
         Rows and, after the functions, columns.
     """
 
-    def __init__(self, bag: Array | LazyBag, *functions: Callable[[Float32], Float32], rows: Array | None = None,
-                 name: str | None = None) -> None:
+    def __init__(self, bag: Array | StoredArray | LazyBag, *functions: Callable[[Float32], Float32],
+                 rows: Array | None = None, name: str | None = None) -> None:
         check_bag(bag, name=name or "The bag")
         self.name: str | None = name or (bag.name if isinstance(bag, LazyBag) else None)
-        self.source: Array = bag.source if isinstance(bag, LazyBag) else bag
+        self.source: Array | StoredArray = bag.source if isinstance(bag, LazyBag) else bag
         self.functions: tuple[Callable[[Float32], Float32], ...] = functions
         self.rows: Array | None = rows
         if isinstance(bag, LazyBag):
@@ -81,16 +82,17 @@ class LazyBag:
         return functools.reduce(lambda made, function: function(made), self.functions, rows)
 
 
-Bag: TypeAlias = Array | LazyBag
+Bag: TypeAlias = Array | StoredArray | LazyBag
 
 
 def check_bag(bag: Bag, *, width: int | None = None, name: str = "The bag") -> None:
     """Refuse what is no array (n, d) of floating-point numbers, or has not the d that is needed, by ParameterError."""
     array, name = (bag.source, bag.name or name) if isinstance(bag, LazyBag) else (bag, name)
-    if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
-        what = f"has the shape {array.shape} and type {array.dtype}" if isinstance(array, np.ndarray) else \
+    is_array = isinstance(array, (np.ndarray, StoredArray))
+    if not is_array or array.ndim != 2 or array.dtype.kind != "f" or not array.shape[1]:
+        what = f"has the shape {array.shape} and type {array.dtype}" if is_array else \
             f"is of type {type(array).__name__}"
-        hint = " One bag alone is given as [bag]." if isinstance(array, np.ndarray) and array.ndim == 1 else ""
+        hint = " One bag alone is given as [bag]." if is_array and array.ndim == 1 else ""
         raise ParameterError(f"{name} {what}: it must be an array (n, d) of floating-point numbers, one descriptor a "
                              f"row.{hint}")
     if width is not None and bag.shape[1] != width:

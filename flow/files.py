@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from idt._util.npz import stored_arrays
 from idt.errors import FormatError, IdtError, ParameterError
 
 Array = npt.NDArray[Any]
@@ -778,13 +779,12 @@ class _Source(ABC):
     @abstractmethod
     def read(self, kind: str, i: int) -> Array: ...
 
-    @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:  # noqa: B027 - most have nothing open
+        """Close what is open."""
 
 
-def _parsed(path: FilePath, text: str) -> dict[str, Any]:
+def _checked(path: FilePath, meta: Any) -> dict[str, Any]:
     """Return the meta of flow files, once everything that reading them needs is checked."""
-    meta = json.loads(text)
     kind = meta.get("kind") if isinstance(meta, dict) else None
     if kind != "flow":
         raise FormatError(f"{os.fspath(path)} is of the kind {kind!r}: expected are the flows of a video.")
@@ -817,7 +817,7 @@ class _Folder(_Source):
                 self._names.setdefault((kinds[prefix], plane, extension), {})[int(number)] = name
         if (path / "meta.json").exists():
             with _reading(path / "meta.json"):
-                self.meta = _parsed(path / "meta.json", (path / "meta.json").read_text("utf-8"))
+                self.meta = _checked(path / "meta.json", json.loads((path / "meta.json").read_text("utf-8")))
             if FORMATS[self.meta["encoding"]] is None:
                 raise FormatError(f"{path / 'meta.json'} says that the flows are one file: expected is a folder.")
             self._first = NAMINGS[self.meta["naming"]]
@@ -885,9 +885,6 @@ class _Folder(_Source):
                               "make it again.")
         return array
 
-    def close(self) -> None:
-        pass
-
 
 def _restored(kind: str, array: Array) -> Array:
     """Undo `_stored`."""
@@ -909,48 +906,17 @@ class _Npz(_Source):
 
     def __init__(self, path: FilePath) -> None:
         self._path = path
-        self._arrays: dict[str, tuple[int, np.dtype[Any], tuple[int, ...]]] = {}
-        with contextlib.ExitStack() as stack:
-            self._file = stack.enter_context(open(path, "rb"))
-            archive = stack.enter_context(zipfile.ZipFile(self._file))
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            if "meta" not in members:
-                raise FormatError(f"{os.fspath(path)} has no meta: it is not a flow file of this package.")
-            with archive.open(members.pop("meta")) as member:
-                self.meta = _parsed(path, str(np.lib.format.read_array(member, allow_pickle=False)))
-            for name in dict.fromkeys((*self.meta["counts"], *members)):
-                if name not in members or name not in self.meta["counts"]:
-                    raise FormatError(f"{os.fspath(path)} is damaged: its arrays are {', '.join(members)}, its meta "
-                                      f"lists {', '.join(self.meta['counts'])}; make it again.")
-                self._arrays[name] = self._place(name, members[name])
-                _check_array(path, self.meta, name, *self._arrays[name][1:])
-            stack.pop_all()
-
-    def _place(self, name: str, info: zipfile.ZipInfo) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
-        """Return where the numbers of a member begin, their type and shape."""
-        if info.compress_type != zipfile.ZIP_STORED:
-            raise ValueError(f"member {name} is compressed, which a flow file never is")
-        # The length of the local header's extra field is only known to that header, not to the directory.
-        self._file.seek(info.header_offset)
-        name_length, extra_length = struct.unpack("<26xHH", self._file.read(30))
-        start = self._file.seek(info.header_offset + 30 + name_length + extra_length)
-        if np.lib.format.read_magic(self._file) != (1, 0):
-            raise ValueError(f"member {name} is no array of format 1.0")
-        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(self._file)
-        place = self._file.tell()
-        if columns_first or place + math.prod(shape) * dtype.itemsize != start + info.file_size:
-            raise ValueError(f"member {name} has another size than its header says")
-        return place, dtype, shape
+        meta, self._arrays = stored_arrays(path)
+        self.meta = _checked(path, meta)
+        for name in dict.fromkeys((*self.meta["counts"], *self._arrays)):
+            if name not in self._arrays or name not in self.meta["counts"]:
+                raise FormatError(f"{os.fspath(path)} is damaged: its arrays are {', '.join(self._arrays)}, its meta "
+                                  f"lists {', '.join(self.meta['counts'])}; make it again.")
+            _check_array(path, self.meta, name, self._arrays[name].dtype, self._arrays[name].shape)
 
     def read(self, kind: str, i: int) -> Array:
-        place, dtype, (_, *shape) = self._arrays[kind]
-        size = math.prod(shape) * dtype.itemsize
         with _reading(self._path):
-            content = os.pread(self._file.fileno(), size, place + i * size)
-            return _restored(kind, np.frombuffer(content, dtype).reshape(shape))
-
-    def close(self) -> None:
-        self._file.close()
+            return _restored(kind, self._arrays[kind][i])
 
 
 class _H5(_Source):
@@ -960,7 +926,7 @@ class _H5(_Source):
             self._file = stack.enter_context(_h5py().File(path, "r"))
             if "meta" not in self._file.attrs:
                 raise FormatError(f"{os.fspath(path)} has no meta: it is not a flow file of this package.")
-            self.meta = _parsed(path, self._file.attrs["meta"])
+            self.meta = _checked(path, json.loads(self._file.attrs["meta"]))
             if set(self._file) != set(self.meta["counts"]):
                 raise FormatError(f"{os.fspath(path)} is damaged: its arrays are {', '.join(self._file)}, its meta "
                                   f"lists {', '.join(self.meta['counts'])}; make it again.")

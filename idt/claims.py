@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
+import platform
 import secrets
 import threading
 import time
@@ -13,22 +13,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from idt.output import is_locked
+from idt._util.locks import Lock, is_held
 
 _FOLDER = ".idt-claims"
 _BEAT = 20.0  # s
 _DEAD = 120.0  # s without a beat
+_PATIENCE = 10.0  # s for those who are just looking at the lock of this run
 
 
 class Claims:
     """Context manager that claims outputs for this run.
 
-    The hidden folder ``.idt-claims`` of the output folder holds a file for each run, which the run locks and touches
-    every 20 s, and for each output that is worked on a symbolic link to it, which only one run can make. The claims of
-    a run count while its file is locked. Where locks do not reach from machine to machine, a run on another one counts
-    as dead when its file has not been touched for two minutes by the clock of this process. Outputs that two runs work
-    on nevertheless, because claims cannot be written or a run was taken for dead, are only worked on twice: each is
-    renamed into its place as a whole.
+    The hidden folder ``.idt-claims`` of the output folder holds a file for each run, ``run-*``, which the run touches
+    every 20 s and whose lock it holds, and for each output that is worked on a file with the name of the run, which
+    only one run can make. The claims of a run count while its lock is held. Where locks do not reach from machine to
+    machine, a run on another one counts as dead when its file has not been touched for two minutes by the clock of this
+    process. Outputs that two runs work on nevertheless, because claims cannot be written or a run was taken for dead,
+    are only worked on twice: each is renamed into its place as a whole.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class Claims:
         self._output = os.path.abspath(output)
         self._folder = Path(self._output, _FOLDER)
         self._run = self._folder / f"run-{secrets.token_hex(8)}"
-        self._handle: int | None = None
+        self._lock = Lock(_lock_of(self._run))
         self._claimed: set[Path] = set()
         self._beats: dict[Path, tuple[int, float]] = {}  # of other runs: the last one, and when it was first seen
         self._over = threading.Event()
@@ -50,10 +51,8 @@ class Claims:
             self._folder.mkdir(exist_ok=True)
             self._remove_dead()
             self._folder.mkdir(exist_ok=True)  # another run that ended may just have removed it
-            self._handle = os.open(self._run, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(self._handle, fcntl.LOCK_EX)  # waits for who is just looking at it
-            os.write(self._handle, _machine())
+            self._lock.acquire(timeout=_PATIENCE)
+            self._run.write_text(_machine(), encoding="utf-8")
             threading.Thread(target=self._beat, daemon=True).start()
         return self
 
@@ -62,8 +61,7 @@ class Claims:
         self._over.set()
         for path in (*self._claimed, self._run):
             _unlink(path)
-        if self._handle is not None:
-            os.close(self._handle)
+        self._lock.release()
         with contextlib.suppress(OSError):  # there is none, or others are in it
             self._folder.rmdir()
 
@@ -72,13 +70,12 @@ class Claims:
         path = self._path(output)
         for _ in range(3):
             try:
-                os.symlink(self._run.name, path)
+                with open(path, "x", encoding="utf-8") as file:
+                    file.write(self._run.name)
             except FileExistsError:
-                with contextlib.suppress(OSError):
-                    other = self._folder / os.readlink(path)
-                    if self._alive(other):
-                        return False
-                    _unlink(path)
+                if self._alive(self._claimant(path)):
+                    return False
+                _unlink(path)
             except OSError:
                 break
             else:
@@ -97,6 +94,13 @@ class Claims:
         name = os.path.relpath(os.path.abspath(output), self._output)
         return self._folder / hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
 
+    def _claimant(self, path: Path) -> Path:
+        """Return the file of the run that has claimed an output; that of none if it was killed while claiming."""
+        try:
+            return self._folder / path.read_text(encoding="utf-8", errors="replace")
+        except OSError:  # given back meanwhile
+            return self._folder / "run-"
+
     def _beat(self) -> None:
         while not self._over.wait(_BEAT):
             with contextlib.suppress(OSError):
@@ -105,13 +109,12 @@ class Claims:
     def _alive(self, run: Path) -> bool:
         """Tell whether another run goes on, as far as can be known."""
         try:
-            with open(run, "rb") as file:
-                if is_locked(file.fileno()):
-                    return True
-                if file.read() == _machine():
-                    return False
-                beat = os.fstat(file.fileno()).st_mtime_ns
-        except OSError:
+            if is_held(_lock_of(run)):
+                return True
+            if run.read_text(encoding="utf-8") == _machine():
+                return False
+            beat = run.stat().st_mtime_ns
+        except (OSError, ValueError):
             return False
         last, since = self._beats.get(run, (None, 0.0))
         if last != beat:
@@ -121,9 +124,11 @@ class Claims:
 
     def _remove_dead(self) -> None:
         """Remove what runs that were killed have left."""
-        alive = {path.name for path in self._folder.glob("run-*") if self._alive(path)}
+        alive = {path for path in self._folder.glob("run-*") if path.suffix != ".lock" and self._alive(path)}
         for path in self._folder.iterdir():
-            if (os.readlink(path) if path.is_symlink() else path.name) not in alive:
+            if path.suffix == ".lock":
+                is_held(path)  # or it is removed
+            elif path not in alive and self._claimant(path) not in alive:
                 _unlink(path)
 
 
@@ -132,9 +137,13 @@ def _unlink(path: Path) -> None:
         path.unlink()
 
 
-def _machine() -> bytes:
+def _lock_of(run: Path) -> Path:
+    return run.with_suffix(".lock")
+
+
+def _machine() -> str:
     """Return what tells this machine, as long as it runs, from others."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_bytes()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
     except OSError:
-        return os.uname().nodename.encode()
+        return platform.node()

@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
-import mmap
 import os
-import re
-import resource
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -21,6 +17,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from idt._util.npz import StoredArray, stored_arrays
 from idt.errors import FormatError, IdtError, ParameterError
 from idt.output import prepared, replacing, writing
 from idt.params import DESCRIPTORS, Params
@@ -40,11 +37,7 @@ REQUIRED = ("frame", "time", "mean", "std", "length", "scale", "position")
 _TYPES = {"frame": "<i4", "time": "<f8", "homographies": "<f8"}  # all others are <f4, or <f2 where that is allowed
 _HALF = ("hog", "hof", "mbhx", "mbhy")
 _ALIGN = 64
-# The header of an array as NumPy writes it (format 1.0) for the types we store: never evaluated, only matched.
-_HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '([^']{1,20})', 'fortran_order': False, "
-                     rb"'shape': \(([0-9, ]{0,60})\), \} *\n", re.DOTALL)
 _BLOCK = 1 << 20
-_SPARE = 256  # files that are open beside features
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -112,16 +105,7 @@ class Features:
         for name, array in self.arrays().items():
             if not isinstance(array, np.ndarray):
                 raise ParameterError(f"{name} is of type {type(array).__name__}: it must be an array.")
-            expected = (len(self), *ROWS[name]) if name in ROWS else (None, 3, 3)
-            if array.ndim != len(expected) or any(e not in (None, n)
-                                                  for e, n in zip(expected, array.shape, strict=True)):
-                text = ", ".join("any" if e is None else str(e) for e in expected)
-                raise ParameterError(f"{name} has the shape {array.shape}: for {len(self)} rows it must be ({text}).")
-        if self.trajectory is not None and self.points is not None:
-            steps, points = self.trajectory.shape[1], self.points.shape[1]
-            if steps != 2 * (points - 1):
-                raise ParameterError(f"trajectory has {steps} values and points has {points} points a row: L steps "
-                                     "have 2 L values and L + 1 points.")
+        _check_shapes(self.arrays())
 
     def __len__(self) -> int:
         return self.frame.size
@@ -130,6 +114,11 @@ class Features:
         widths = "".join(f", {name} {getattr(self, name).shape[1]}" for name in DESCRIPTORS
                          if getattr(self, name) is not None)
         return f"Features({len(self)} rows{widths})"
+
+    def bag(self, name: str) -> Array | StoredArray | None:
+        """Return an array, of loaded features where it lies in the file: such a bag does not keep the file open."""
+        array: Array | StoredArray | None = getattr(self, name, None)
+        return array
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are not None by name, in the order of the file."""
@@ -189,8 +178,9 @@ class Features:
     def load(cls, path: str | os.PathLike[str], params: Params | None = None) -> Features:
         """Open a features file, or read one in the original program's text format (``.gz`` too).
 
-        The arrays of a features file are read-only views of the file: only what is used is read from the disk. So
-        its structure is checked, but not the check sums of the numbers (``unzip -t`` does that).
+        The arrays of a features file are read-only views of the file, made each time they are asked for: only what is
+        used is read from the disk, and the file is open only while an array is in use. So its structure is checked, but
+        not the check sums of the numbers (``unzip -t`` does that).
 
         Parameters
         ----------
@@ -360,6 +350,21 @@ def _member(file: BinaryIO, archive: zipfile.ZipFile, name: str, kind: str, shap
         yield member
 
 
+def _check_shapes(arrays: Mapping[str, Array | StoredArray]) -> None:
+    """Refuse arrays whose shapes do not fit together, by `ParameterError`."""
+    rows = arrays["frame"].shape[0] if arrays["frame"].ndim else 1
+    for name, array in arrays.items():
+        expected = (rows, *ROWS[name]) if name in ROWS else (None, 3, 3)
+        if array.ndim != len(expected) or any(e not in (None, n) for e, n in zip(expected, array.shape, strict=True)):
+            text = ", ".join("any" if e is None else str(e) for e in expected)
+            raise ParameterError(f"{name} has the shape {array.shape}: for {rows} rows it must be ({text}).")
+    if "trajectory" in arrays and "points" in arrays:
+        steps, points = arrays["trajectory"].shape[1], arrays["points"].shape[1]
+        if steps != 2 * (points - 1):
+            raise ParameterError(f"trajectory has {steps} values and points has {points} points a row: L steps "
+                                 "have 2 L values and L + 1 points.")
+
+
 def _layout(features: Features) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type in the file and trailing shape of each array that is not None."""
     return {name: ("<f2" if name in _HALF and array.dtype == np.float16 else _TYPES.get(name, "<f4"), array.shape[1:])
@@ -396,9 +401,9 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except OSError as exc:
         if exc.errno == errno.EMFILE:  # nothing is wrong with this file
-            raise IdtError(f"{os.fspath(path)} cannot be opened: each features file in use is an open file, and this "
-                           f"process may not have more than {resource.getrlimit(resource.RLIMIT_NOFILE)[0]}: raise "
-                           "the limit (ulimit -n).") from exc
+            raise IdtError(f"{os.fspath(path)} cannot be opened: this process has as many files open as it may, for "
+                           "arrays of features files are in use: let go of some, or raise the limit (ulimit -n)."
+                           ) from exc
         raise FormatError(f"{os.fspath(path)} cannot be read: {exc.strerror or exc}.") from exc
     except Exception as exc:  # zipfile, zlib, json and NumPy's header parser raise nearly anything on damaged bytes
         raise FormatError(f"{os.fspath(path)} is damaged or incomplete ({exc}): make it again.") from exc
@@ -410,15 +415,53 @@ def _is_npz(path: str | os.PathLike[str]) -> bool:
         return file.read(4) == b"PK\x03\x04" or os.fspath(path).endswith(".npz")
 
 
+class _StoredFeatures(Features):
+    """Features whose arrays are views of their file, made when they are asked for.
+
+    A view keeps the file open, and a process may have fewer files open than a dataset has videos.
+    """
+
+    _stored: dict[str, StoredArray]
+
+    def __new__(cls, **fields: Any) -> Any:
+        """Make plain features: this is what `dataclasses.replace` calls."""
+        return Features(**fields)
+
+    @classmethod
+    def of(cls, stored: dict[str, StoredArray], meta: dict[str, Any], path: str) -> Features:
+        """Return the features that lie in a file."""
+        _check_shapes(stored)
+        self: Features = object.__new__(cls)
+        vars(self).update(_stored=stored, meta=meta, path=path)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.of, (self._stored, self.meta, self.path)
+
+    def __len__(self) -> int:
+        return len(self._stored["frame"])
+
+    def bag(self, name: str) -> StoredArray | None:
+        return self._stored.get(name)
+
+
+def _view(name: str) -> property:
+    def get(self: _StoredFeatures) -> Array | None:
+        if name not in self._stored:
+            return None
+        with _reading(self._stored[name].path):
+            return self._stored[name].mapped()
+
+    return property(get)
+
+
+for _name in ARRAYS:
+    setattr(_StoredFeatures, _name, _view(_name))
+
+
 def _load_npz(path: str | os.PathLike[str]) -> Features:
     with _reading(path):
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            _keep_handles(file.fileno())
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if "meta" not in members:
-            raise FormatError(f"{os.fspath(path)} has no meta: it is not a features file of this package.")
-        meta = json.loads(str(_mapped(view, "meta", members.pop("meta"))))
+        meta, arrays = stored_arrays(path)
         kind = meta.get("kind") if isinstance(meta, dict) else None
         if kind != "features":
             raise FormatError(f"{os.fspath(path)} is a file of kind {kind!r}: expected is a features file.")
@@ -426,48 +469,16 @@ def _load_npz(path: str | os.PathLike[str]) -> Features:
             raise FormatError(f"{os.fspath(path)} has the features format {meta.get('format')!r}: this version reads "
                               f"format {FORMAT}; make it again or change the version of densetraj.")
         listed = meta.pop("arrays")
-        for name in dict.fromkeys((*ARRAYS, *members)):
-            if (name in listed or name in REQUIRED) != (name in members):
-                state = "missing" if name not in members else "there, though its meta does not list it"
+        for name in dict.fromkeys((*ARRAYS, *arrays)):
+            if (name in listed or name in REQUIRED) != (name in arrays):
+                state = "missing" if name not in arrays else "there, though its meta does not list it"
                 raise FormatError(f"{os.fspath(path)} is damaged: the array {name} is {state}; make it again.")
-        features = Features(**{name: _mapped(view, name, info) for name, info in members.items()}, meta=meta,
-                            path=os.fspath(path))
+        for name, array in arrays.items():
+            allowed = ("<f2", "<f4") if name in _HALF else (_TYPES.get(name, "<f4"),)
+            if array.dtype.str not in allowed:
+                raise ValueError(f"member {name} has the type {array.dtype.str!r}")
+        features = _StoredFeatures.of(arrays, meta, os.fspath(path))
         if meta.get("rows") != len(features):
             raise FormatError(f"{os.fspath(path)} has {len(features)} rows, but its meta says {meta.get('rows')}; "
                               "make it again.")
         return features
-
-
-def _keep_handles(handle: int) -> None:
-    """Let this process have as many open files as it may, which is often far more than at first, before few are left.
-
-    A mapping keeps its file open, and those of a dataset are many.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard and handle + _SPARE > soft:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _mapped(view: mmap.mmap, name: str, info: zipfile.ZipInfo) -> Array:
-    """Return a member of a mapped features file as a read-only array in place."""
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"member {name} is compressed, which a features file never is")
-    # The length of the local header's extra field is only known to that header, not to the directory.
-    name_length, extra_length = struct.unpack_from("<26xHH", view, info.header_offset)
-    start = info.header_offset + 30 + name_length + extra_length
-    header = _HEADER.match(view, start)
-    if not header:
-        raise ValueError(f"member {name} does not begin like an array of a features file")
-    kind, shape = header[1].decode(), tuple(int(n) for n in header[2].split(b",") if n.strip())
-    if not re.fullmatch(_kinds(name), kind):
-        raise ValueError(f"member {name} has the type {kind!r}")
-    dtype = np.dtype(kind)
-    if header.end() + math.prod(shape) * dtype.itemsize != start + info.file_size:
-        raise ValueError(f"member {name} has another size than its header says")
-    return np.ndarray(shape, dtype, view, header.end())
-
-
-def _kinds(name: str) -> str:
-    """Return a pattern of the types that the array may have in the file."""
-    return r"<U\d+" if name == "meta" else "<f2|<f4" if name in _HALF else _TYPES.get(name, "<f4")

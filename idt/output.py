@@ -1,14 +1,13 @@
 """Files and folders that appear whole or not at all: written under a temporary name, then renamed.
 
-A temporary name is ``.idt-*.tmp``. Whoever made it holds a lock on it (``flock``, which ends with its process, however
-that ends), so that what a killed run left can be told from what another is writing.
+A temporary name is ``.idt-*.tmp``. Whoever made it holds the lock ``.idt-*.lock``, which ends with its process however
+that ends: it distinguishes what a killed run left from what another is writing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from idt._util.locks import Lock
 from idt.errors import OutputError
 
 
@@ -61,17 +61,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         One sentence with the path and the reason.
     """
     target = prepared(path)
-    with writing(path):
-        file = _temporary_file(target)
+    with writing(path), _temporary(target) as temporary:
         try:
-            with file:
+            with open(temporary, "xb+") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(file.name, target)
+            os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(file.name)
+                os.unlink(temporary)
             raise
 
 
@@ -101,15 +100,14 @@ def replacing_folder(path: str | os.PathLike[str], ours: Callable[[Path], bool])
         if target.exists() and not ours(target):
             raise OutputError(f"{os.fspath(path)} cannot be written: there is a folder of that name with other things "
                               "in it; move it away or choose another output.")
-        temporary, handle = _temporary_folder(target)
-        try:
-            yield temporary
-            _exchange(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        finally:
-            os.close(handle)
+        with _temporary(target) as temporary:
+            temporary.mkdir()
+            try:
+                yield temporary
+                _exchange(temporary, target)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
 
 
 @contextlib.contextmanager
@@ -124,8 +122,8 @@ def scratch_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
         One sentence with the path of the output and the reason.
     """
     target = prepared(path)
-    with writing(path):
-        folder, handle = _temporary_folder(target)
+    with writing(path), _temporary(target) as folder:
+        folder.mkdir()
         try:
             yield folder
         except OutputError as exc:  # of a file in the folder, which nobody has named
@@ -134,33 +132,21 @@ def scratch_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise OSError(exc.errno, os.strerror(exc.errno)) from exc
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            os.close(handle)
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Remove what killed runs left in a folder: files and folders ``.idt-*.tmp`` that no process holds any more."""
-    for path in Path(folder).glob(".idt-*.tmp"):
-        with contextlib.suppress(OSError):  # held, gone by now, or not ours to delete
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-            finally:
-                os.close(handle)
-
-
-def is_locked(handle: int) -> bool:
-    """Tell whether another process, or this one by another handle, holds an open file locked."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    return False
+    """Remove what killed runs left in a folder: files and folders ``.idt-*.tmp`` whose lock no process holds."""
+    for stem in {path.with_suffix("") for kind in ("tmp", "lock") for path in Path(folder).glob(f".idt-*.{kind}")}:
+        lock, path = Lock(stem.with_suffix(".lock")), stem.with_suffix(".tmp")
+        with contextlib.suppress(OSError):  # gone by now, or not ours to delete
+            if lock.acquire():
+                try:
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink(missing_ok=True)
+                finally:
+                    lock.release()
 
 
 def _with_parent(path: str | os.PathLike[str]) -> Path:
@@ -172,45 +158,25 @@ def _with_parent(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".idt-{secrets.token_hex(8)}.tmp")
-
-
-def _temporary_file(target: Path) -> BinaryIO:
-    """Make a file with a temporary name beside `target` and hold it."""
-    while True:
-        file = open(_temporary(target), "xb+")  # noqa: SIM115
-        if _held(file.fileno(), file.name):
-            return file
-        file.close()
-
-
-def _temporary_folder(target: Path) -> tuple[Path, int]:
-    """Make a folder with a temporary name beside `target` and hold it while the handle is open."""
-    while True:
-        path = _temporary(target)
-        path.mkdir()
-        with contextlib.suppress(FileNotFoundError):
-            handle = os.open(path, os.O_RDONLY)
-            if _held(handle, path):
-                return path, handle
-            os.close(handle)
-
-
-def _held(handle: int, path: str | Path) -> bool:
-    """Lock what has just been made; False when `remove_leftovers` elsewhere took it for a leftover in between."""
+@contextlib.contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """Yield a temporary name next to `target`, and hold its lock meanwhile."""
+    lock = Lock(_unused(target, "lock"))
+    while not lock.acquire():  # `remove_leftovers` elsewhere is just looking at it
+        lock = Lock(_unused(target, "lock"))
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks: there `remove_leftovers` cannot lock either, and removes nothing
-        return True
-    return os.path.exists(path)
+        yield lock.path.with_suffix(".tmp")
+    finally:
+        lock.release()
+
+
+def _unused(target: Path, suffix: str) -> Path:
+    return target.with_name(f".idt-{secrets.token_hex(8)}.{suffix}")
 
 
 def _exchange(new: Path, target: Path) -> None:
     """Give `new` the name `target`, and delete the folder that had it; of two runs at a time the later one wins."""
-    old = _temporary(target)
+    old = _unused(target, "tmp")
     with contextlib.suppress(FileNotFoundError):  # there is none, or another run has just taken it away
         target.rename(old)
     try:

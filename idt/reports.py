@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import logging
@@ -15,8 +14,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias
 
 from idt import __version__
+from idt._util.locks import Lock, is_held
 from idt.errors import FormatError
-from idt.output import is_locked
 
 if TYPE_CHECKING:
     from idt.runner import Outcome, Workers
@@ -28,6 +27,7 @@ NAME = "report.jsonl"
 """Name of the file in the folder of the results."""
 
 _OTHERS = "report-{}.jsonl"  # of runs that go on at the same time
+_PATIENCE = 0.2  # s for those who are just looking whether a run goes on
 _LINE = 1 << 20  # bytes, surely more than a line
 _LINES = {"begun": ("time", "videos", "backend", "jobs", "shard"), "ended": ("seconds", "done", "skipped", "failed"),
           "video": ("video", "output", "status", "reason", "time", "seconds", "frames", "rows", "bytes")}
@@ -61,26 +61,22 @@ class ReportWriter:
                        "retries": workers.retries, "shard": shard}
         self._counts = {"done": 0, "skipped": 0, "failed": 0}
         self._skipped: list[Job] = []
+        self._lock: Lock | None = None
         self._file: BinaryIO | None = None
         self._began = time.perf_counter()
 
     def __enter__(self) -> Self:
         for number in itertools.count(1):
             path = Path(self._folder, NAME if number == 1 else _OTHERS.format(number))
+            lock = Lock(_lock_of(path))
             try:
-                file = open(path, "a+b", buffering=0)
+                if not lock.acquire(timeout=_PATIENCE):
+                    continue
+                self._lock = lock
+                self._file = open(path, "a+b", buffering=0)
+                _cut(self._file)
             except OSError as error:
                 self._give_up(error)
-                break
-            try:
-                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                continue
-            except OSError:  # a file system without locks
-                pass
-            _cut(file)
-            self._file = file
             break
         self._write({"run": "begun", "package": __version__, "time": _now(), **self._first})
         return self
@@ -93,6 +89,8 @@ class ReportWriter:
                          **self._counts})
         if self._file is not None:
             self._file.close()
+        if self._lock is not None:
+            self._lock.release()
 
     def add(self, outcome: Outcome) -> None:
         """Add the line of a video; of one that was skipped there is none."""
@@ -125,13 +123,18 @@ class ReportWriter:
             try:
                 self._file.write(json.dumps(line).encode() + b"\n")
             except OSError as error:
-                self._file.close()
-                self._file = None
                 self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         _log.warning("%s cannot be written (%s); the run goes on without it.", Path(self._folder, NAME),
                      error.strerror or error)
+
+
+def _lock_of(report: Path) -> Path:
+    return report.with_name(f".{report.name}.lock")
 
 
 def _cut(file: BinaryIO) -> None:
@@ -231,7 +234,7 @@ def _read(path: Path) -> tuple[Run, dict[str, dict[str, Any]]]:
                     ended = line
                 else:
                     videos[line["output"]] = line
-            running = is_locked(file.fileno())
+        running = is_held(_lock_of(path))
     except NotADirectoryError as error:
         raise FormatError(f"{path.parent} is not a folder: give the folder of the results of a run.") from error
     except FileNotFoundError as error:

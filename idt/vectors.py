@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -322,29 +321,11 @@ def duration(video: Features) -> float:
 
 def bag_of(video: Features, channel: str) -> LazyBag:
     """Return the descriptors of a channel; `ParameterError` where the features have none."""
-    bag: Array | None = getattr(video, channel, None)
+    bag = video.bag(channel)
     if bag is None:
         raise ParameterError(f"{called(video)}: its features have no {channel}: extract with it, or leave it out of "
                              "channels.")
-    return LazyBag(bag, *_releasing(bag), name=f"{channel} of {called(video)}")
-
-
-def _releasing(bag: Any) -> list[Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
-    """Return a step that changes nothing but lets go of the pages of a mapped features file that have been read.
-
-    They would count to the memory of the process until the system needs it for something else.
-    """
-    while isinstance(bag, np.ndarray):
-        bag = bag.base
-    if not isinstance(bag, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED"):
-        return []
-    view = bag
-
-    def release(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        view.madvise(mmap.MADV_DONTNEED)
-        return rows
-
-    return [release]
+    return LazyBag(bag, name=f"{channel} of {called(video)}")
 
 
 def _span(video: Features) -> tuple[int, int]:

@@ -44,28 +44,28 @@ def test_claims_end_with_their_run():
     assert os.listdir() == []
 
 
-def dead_run(machine: bytes) -> Path:
+def dead_run(machine: str) -> Path:
     """Make what a run that was killed has left: its file and a claim of a.npz."""
     with Claims(".") as one:
         one.take("a.npz")
         (claim,) = one._claimed
     claim.parent.mkdir()
     path = claim.parent / "run-dead"
-    path.write_bytes(machine)
-    claim.symlink_to(path.name)
+    path.write_text(machine)
+    claim.write_text(path.name)
     return path
 
 
 def test_claims_of_a_run_that_was_killed_here_are_taken_over_at_once():
     dead_run(idt.claims._machine())
     with Claims(".") as one:
-        assert sorted(path.name[:4] for path in Path(".idt-claims").iterdir()) == ["run-"]  # its own
+        assert sorted(path.name[:4] for path in Path(".idt-claims").iterdir()) == ["run-"] * 2  # its own, its lock
         assert one.take("a.npz")
     assert os.listdir() == []
 
 
 def test_claims_of_another_machine_last_while_it_gives_a_sign_of_life(monkeypatch):
-    path = dead_run(b"another machine")
+    path = dead_run("another machine")
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     with Claims(".") as one:

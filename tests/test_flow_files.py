@@ -753,14 +753,14 @@ def test_truncated_files_of_arrays(tmp_path: Path, format: str) -> None:
     path.write_bytes(whole)
     with open_flows(path) as flows:
         os.truncate(path, len(whole) // 8)
-        with pytest.raises(FormatError, match=r"damaged or incomplete|cannot be read"):
+        with pytest.raises(FormatError, match=r"damaged or incomplete|cannot be read|has changed since it was opened"):
             flows[2]
 
 
 def test_npz_of_others(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     np.savez(path, flow=np.zeros((3, HEIGHT, WIDTH, 2), np.float16))
-    with pytest.raises(FormatError, match="has no meta: it is not a flow file of this package"):
+    with pytest.raises(FormatError, match="has no meta: it is not a file of this package"):
         open_flows(path)
     write(path, "npz")
     with np.load(path) as file:
@@ -768,7 +768,7 @@ def test_npz_of_others(tmp_path: Path) -> None:
     for changed, message in (
             ({"flow": arrays["flow"].astype(np.float32)}, "flow has the shape .* and type float32"),
             ({"flow": arrays["flow"][:, 1:]}, r"flow has the shape \(3, 23, 40, 2\)"),
-            ({"flow": np.asfortranarray(arrays["flow"])}, "another size than its header says"),
+            ({"flow": np.asfortranarray(arrays["flow"])}, "member flow does not begin like an array"),
             ({"more": np.zeros(3)}, "its arrays are .*more, its meta lists flow, image"),
             ({"flow": np.array([{}], object)}, "is damaged")):
         np.savez(path, **{**arrays, **changed})
@@ -779,7 +779,7 @@ def test_npz_of_others(tmp_path: Path) -> None:
         open_flows(path)
     np.savez(path, **arrays, allow_pickle=True)
     np.savez(path, **{**arrays, "meta": np.array([os.getcwd], object)})
-    with pytest.raises(FormatError, match="allow_pickle=False"):
+    with pytest.raises(FormatError, match=r"member meta has the type '\|O'"):
         open_flows(path)
 
 

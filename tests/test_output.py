@@ -221,6 +221,8 @@ def test_leftovers_are_removed_unless_somebody_holds_them(tmp_path: Path) -> Non
     (tmp_path / "idt-22.tmp").touch()
     with replacing_folder(tmp_path / "out", ours) as folder, replacing(tmp_path / "file") as file:
         remove_leftovers(tmp_path)
-        assert sorted(os.listdir(tmp_path)) == sorted(["idt-22.tmp", folder.name, Path(file.name).name])
+        held = [folder, Path(file.name)]
+        assert sorted(os.listdir(tmp_path)) == sorted([
+            "idt-22.tmp", *(path.name for path in held), *(path.with_suffix(".lock").name for path in held)])
     assert sorted(os.listdir(tmp_path)) == ["file", "idt-22.tmp", "out"]
     remove_leftovers(tmp_path / "none")

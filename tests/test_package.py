@@ -47,6 +47,7 @@ def test_the_wheel_holds_all_modules_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     expected = {f"{inside}/{path.name}" for folder, inside in FOLDERS.items() for path in (ROOT / folder).glob("*.py")}
+    expected |= {f"idt/_util/{path.name}" for path in ROOT.glob("idt/_util/*.py")}
     presets = {f"idt/presets/{path.name}" for path in ROOT.glob("idt/presets/*.toml")}
     assert names == expected | presets | {"idt/py.typed", "idt/report.html"}
     assert "idt/presets/weizmann.toml" in names
@@ -78,10 +79,12 @@ def test_who_imports_whom():
     for folder in ("flow", "encoding"):
         for path in (ROOT / folder).glob("*.py"):
             other = {m for m in imported(path) if re.match(r"idt(\.|$)", m)
-                     and not m.startswith((f"idt.{folder}.", "idt.errors."))}
-            assert not other, f"{path.name} must only know idt.errors and its own folder, not {other}"
+                     and not m.startswith((f"idt.{folder}.", "idt._util.", "idt.errors."))}
+            assert not other, f"{path.name} must only know idt.errors, idt._util and its own folder, not {other}"
     for path in (ROOT / "idt").glob("*.py"):
         assert not any(m.startswith("idt.cli") for m in imported(path)), path.name
+    for path in (ROOT / "idt" / "_util").glob("*.py"):
+        assert not any(re.match(r"idt\.(?!_util\.|errors\.)", m) for m in imported(path)), path.name
     assert imported(ROOT / "idt" / "errors.py") == set()
 
 

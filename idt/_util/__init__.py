@@ -1,0 +1,1 @@
+"""Tools below all else, which know nothing of videos."""
