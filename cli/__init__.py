@@ -7,15 +7,21 @@ import logging
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from idt.cli.streams import mend_streams
+
 if TYPE_CHECKING:
     from cyclopts import App
 
     from idt.cli.options import Common
+
+
+_WAY_OUT = 5.0  # s
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0: done; 1: a video failed or a file cannot be used; 2: wrong usage; 130: interrupted; 141: nobody reads the
         output any more.
     """
+    if argv is None:
+        mend_streams()
+        signal.signal(signal.SIGINT, _interrupted)
     debug = False
     try:
         from idt.cli.options import Common
@@ -45,14 +54,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code or 0
     except (KeyboardInterrupt, Exception) as error:
+        if argv is None and isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         if debug:
             traceback.print_exc()
-        if argv is None and isinstance(error, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would only spoil the way out
         code, line = _verdict(error)
         if line:
             print(f"idt: {line}", file=sys.stderr)
         return code
+
+
+_interrupt = 0.0  # when the last one was taken
+
+
+def _interrupted(*_: object) -> None:
+    """End at Ctrl-C; another one within the next seconds, while all is put away, would only spoil the way out."""
+    global _interrupt
+    if time.monotonic() - _interrupt > _WAY_OUT:
+        _interrupt = time.monotonic()
+        raise KeyboardInterrupt
 
 
 def _verdict(error: BaseException) -> tuple[int, str | None]:

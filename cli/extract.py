@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from idt._util.files import temporary_folder
 from idt.cli.estimates import table
 from idt.cli.options import Common, Given, Many, Output, ParamsFile, Threads, params_of, shared
 from idt.cli.progress import Reporter
@@ -73,13 +74,12 @@ def extract(
     from idt.work import sources_of, work_list
 
     settings = params_of(given, params)
-    with tempfile.TemporaryDirectory() as scratch:
-        stdout = str(output) == "-"
+    stdout = str(output) == "-"
+    with temporary_folder() if stdout else contextlib.nullcontext(output) as output:
         sources = sources_of(inputs)
         if stdout:
             # Column 10 of a row needs the number of frames, which is known at the end: the rows wait in a file.
             require_all_descriptors(settings)
-            output = Path(scratch)
             if not text or encode is not None or keep is not None or len(sources) != 1:
                 raise ParameterError("output is -: only the --text rows of one video can go to stdout "
                                      f"({counted(len(sources), 'video')}).")

@@ -187,7 +187,12 @@ class Reporter:
         if self.kernels_cached():
             return False
         if not self._common.quiet:
-            self._say("idt: compiling the kernels; this happens once and takes up to half a minute")
+            from idt._util.kernels import are_kept
+
+            self._say("idt: compiling the kernels; " + (
+                "this happens once and takes up to half a minute" if are_kept() else
+                "this takes up to half a minute, and every run does it, because no folder for them can be written: set "
+                "NUMBA_CACHE_DIR to one that can"))
         return True
 
 

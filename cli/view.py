@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from idt._util.files import temporary_folder
 from idt.cli.options import Common, Given, Output, ParamsFile, Threads, params_of, usable_cores, values_of
 from idt.cli.progress import extracted
 from idt.errors import ParameterError
@@ -81,11 +82,11 @@ def view(
         raise ParameterError("--background and --beside do not go together: leave one of the two out.")
     other = None if beside is None else Features.load(beside)
     cores = threads or usable_cores()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+    with temporary_folder() if features is None or background else contextlib.nullcontext(Path()) as scratch:
         path = features or extracted(video, Path(scratch, "features.npz"), settings, common, threads=cores)
         tracks = Features.load(path)
         if features is None:
-            tracks = dataclasses.replace(tracks, path=None)  # nobody knows that name, which a heading would tell
+            tracks = tracks.renamed(None)  # nobody knows that name, which a heading would tell
         beneath = None
         if background:
             everything = dataclasses.replace(Params.from_dict(tracks.meta.get("params", {})), min_motion=0.0)

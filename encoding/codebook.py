@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
@@ -15,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
+from idt._util.kernels import jit
 from idt.encoding.bags import (
     ROWS,
     Bag,
@@ -345,7 +345,7 @@ def _statistics(parts: Iterable[Float32], shift: Float32, gain: Float32, weights
     return counts, moments, likelihood
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit()
 def _with_squares(part: Float32, shift: Float32, gain: Float32, both: Float32) -> None:
     """Standardise the rows of `part` (n, d) into the left half of `both` (n, 2 d), their squares into the right."""
     d = np.uint64(part.shape[1])
@@ -357,7 +357,7 @@ def _with_squares(part: Float32, shift: Float32, gain: Float32, both: Float32) -
             right[j] = x * x
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit()
 def _sum_sparse(q: Float32, both: Float32, sums: Float32) -> None:
     """Write q.T @ both, going by the posteriors that are not zero."""
     sums[:] = 0
@@ -372,7 +372,7 @@ def _sum_sparse(q: Float32, both: Float32, sums: Float32) -> None:
                     line[j] += share * x[j]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+@jit(fastmath={"contract", "nsz", "reassoc"})
 def _posteriors(logits: Float32, bias: Float32, counts: Float64) -> tuple[float, float]:
     """Turn logits (n, K), from which `bias` (K,) is missing, into posteriors, and those that are negligible into zero.
 

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self, TypeAlias
 
-import numba
 import numpy as np
 import scipy.linalg
 import scipy.optimize
@@ -21,6 +20,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
+from idt._util.kernels import jit
 from idt.encoding.bags import one_thread
 from idt.errors import ParameterError
 
@@ -378,7 +378,7 @@ def _weights(class_weight: ClassWeight, classes: Array, index: Array) -> Float64
     return np.array([class_weight.get(label, 1.0) for label in known])
 
 
-@numba.njit(cache=True, error_model="numpy", nogil=True)
+@jit()
 def _descend(gram_matrix: Float64, targets: Float64, softness: Float64, tolerance: float, sweeps: int
              ) -> tuple[Float64, Float64]:
     """Return targets × α, (classes, n), and how far each class is from its optimum.
@@ -468,7 +468,7 @@ def _line_search(scores: Float64, change: Float64, start: float, bend: float, ta
 
 
 # float32 sums in any order: each of 1024 terms, then summed on.
-@numba.njit(cache=True, error_model="numpy", nogil=True, fastmath=True)
+@jit(fastmath=True)
 def _sum_chi2(x: Float32, y: Float32, symmetric: bool, distances: Float32) -> None:
     """Add the χ² distances of the rows of `x` and `y` to `distances`; tiles of both stay in the cache."""
     n, m, width = len(x), len(y), x.shape[1]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from idt._util.kernels import jit
 from idt.encoding.bags import Bag, BagEncoder, Float32, Float64, one_thread
 from idt.encoding.codebook import KMeans
 from idt.encoding.norms import l2
@@ -68,7 +68,7 @@ class VLAD(BagEncoder):
         return KMeans(256)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit()
 def _add_differences(x: Float32, words: NDArray[np.int64], centres: Float32, normalise: bool, sums: Float64) -> None:
     """Add the difference between each row of `x` and its word to the row of the word in `sums`."""
     d = np.uint64(x.shape[1])

@@ -8,14 +8,14 @@ cost a wrap-around test each.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from idt._util.kernels import jit
 from idt.flow._simd import blend_and_join
 
 SIMD_SOURCE = "1d95164e26eb894f"  # of _simd.py: an edit there must change this file, or Numba's cache would not notice
 
-_jit = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+_jit = jit(fastmath={"contract", "nsz"})
 
 FIELDS = 5
 PAD = 48  # floats behind the last pixel that blocks of eight pixels with eight lanes may touch

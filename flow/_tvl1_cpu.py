@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import cv2
-import numba
 import numpy as np
 
+from idt._util.kernels import jit
 from idt.flow._simd import relax_row, sample_with_gradient
 from idt.flow.pyramid import ByteArray, FloatArray
 
@@ -32,8 +32,8 @@ _APART = 80  # numbers from the cache set of one plane to that of the next
 _TINY = np.float32(1e-12)  # a gradient of zero divides nothing; what it moves is multiplied by that gradient
 _OUTSIDE = np.float32(1e9)
 
-_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
-_fast = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=True)
+_jit = jit()
+_fast = jit(fastmath=True)
 
 
 class PairState:

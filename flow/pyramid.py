@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from idt._util.kernels import jit
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
@@ -90,7 +91,7 @@ def resize_grey(grey: ByteArray, height: int, width: int) -> ByteArray:
     return out
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit()
 def _positions(size, new):
     """Return the left neighbour, the right neighbour and the weight (of 2048) of the right one, of every coordinate."""
     left, right, weight = np.empty(new, np.uint64), np.empty(new, np.uint64), np.empty(new, np.int32)
@@ -104,7 +105,7 @@ def _positions(size, new):
     return left, right, weight
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@jit()
 def _resize_grey(grey, out):
     whole = np.int32(2048)
     left, right, along = _positions(grey.shape[1], out.shape[1])

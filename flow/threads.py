@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import numbers
 import threading
 from collections import deque
@@ -71,11 +70,16 @@ def mapped(function: Callable[[S], T], items: Iterator[S], threads: int) -> Gene
 
 def end_of(pool: ThreadPoolExecutor) -> None:
     """Let the threads of a pool end: what they read from is closed next, however often the user interrupts."""
+    interrupt: KeyboardInterrupt | None = None
     waiting = True
     while waiting:
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             pool.shutdown(wait=True, cancel_futures=True)
             waiting = False
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 class OneOpenCVThread:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from idt._util.files import temporary_folder
 from idt.errors import FormatError, OutputError, ParameterError
 from idt.executors import Work, rank
 from idt.keys import (
@@ -179,9 +181,7 @@ def _extract_aside(job: Job, advance: Callable[..., None], *, write: Callable[[F
     with scratch_beside(job.output) as folder:
         aside = dataclasses.replace(job, output=folder / "features.npz")
         _extract(aside, advance, params=params, threads=threads)
-        # Errors shall name what the user knows. Nobody keeps the features: on a network a file that is still mapped
-        # would keep its folder.
-        return write(dataclasses.replace(Features.load(aside.output), path=job.source), job.output)
+        return write(Features.load(aside.output).renamed(job.source), job.output)  # errors name what the user knows
 
 
 def _write_text(features: Features, output: Path) -> dict[str, Any]:
@@ -480,7 +480,7 @@ def predict_videos(inputs: Inputs, model: Model, *, features: Paths | None = Non
     params = Params.from_dict(extraction)
 
     work = partial(_predict, model=model, params=params, keep=features is not None, threads=threads)
-    with tempfile.TemporaryDirectory(prefix="idt-") as scratch:
+    with temporary_folder() as scratch:
         # Files that nobody sees need no names of their own: videos of one name may lie in different folders.
         jobs = work_list(inputs, features) if features is not None else [
             Job(one.source, Path(scratch, f"{number}.npz"), error=one.error)
@@ -494,19 +494,21 @@ def _predict(job: Job, advance: Callable[..., None], *, model: Model, params: Pa
     from idt.classifier import predict
     from idt.features import Features
 
-    if not keep:
-        found = _passing(job, advance, params=params, threads=threads)
-    elif (kept := _kept(job, params)) is not None:
-        found = kept
-    else:
-        _extract(job, advance, params=params, threads=threads)
-        found = Features.load(job.output)
-    ranked = predict(found, model, threads=threads)
-    return {**found.meta, "ranking": [[*pair] for pair in zip(ranked.labels, ranked.scores, strict=True)]}
+    with contextlib.ExitStack() as stack:
+        if not keep:
+            found = stack.enter_context(_passing(job, advance, params=params, threads=threads))
+        elif (kept := _kept(job, params)) is not None:
+            found = kept
+        else:
+            _extract(job, advance, params=params, threads=threads)
+            found = Features.load(job.output)
+        ranked = predict(found, model, threads=threads)
+        return {**found.meta, "ranking": [[*pair] for pair in zip(ranked.labels, ranked.scores, strict=True)]}
 
 
-def _passing(job: Job, advance: Callable[..., None], *, params: Params, threads: int) -> Features:
-    """Return the features of a video, whose file is gone already; what is mapped of it stays readable."""
+@contextlib.contextmanager
+def _passing(job: Job, advance: Callable[..., None], *, params: Params, threads: int) -> Iterator[Features]:
+    """Yield the features of a video, whose file is removed at the end."""
     from idt.features import Features
 
     near = job.output.parent  # the folder of the run, which is not there on another machine
@@ -514,7 +516,7 @@ def _passing(job: Job, advance: Callable[..., None], *, params: Params, threads:
         with writing(near), tempfile.TemporaryDirectory(prefix="idt-", dir=near if near.is_dir() else None) as folder:
             passing = dataclasses.replace(job, output=Path(folder, "features.npz"))
             _extract(passing, advance, params=params, threads=threads)
-            return Features.load(passing.output)
+            yield Features.load(passing.output)
     except OutputError as error:
         raise OutputError(f"{job.source}: {str(error).removesuffix('.')}; choose another folder of temporary files "
                           "(TMPDIR), or give one for features.") from error

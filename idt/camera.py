@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from idt._util.kernels import jit
 from idt.params import Params
 
 FloatArray = npt.NDArray[np.float32]
@@ -22,8 +22,8 @@ _CONFIDENCE = 0.995
 _REFINEMENTS = 10
 _REFITS = 2  # a homography refined over its inliers has other inliers, most often more
 
-_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
-_reassociating = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+_jit = jit()
+_reassociating = jit(fastmath={"contract", "nsz", "reassoc"})
 
 
 def good_features(

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from idt._util.kernels import jit
 from idt.flow._simd import cell_of_integral, integrate_votes, prefetch
 
 FloatArray = npt.NDArray[np.float32]
 
 BINS = {"hog": 8, "hof": 9, "mbhx": 8, "mbhy": 8}
 
-_jit = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
-_reassociating = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+_jit = jit(fastmath={"contract", "nsz"})
+_reassociating = jit(fastmath={"contract", "nsz", "reassoc"})
 
 SIMD_SOURCE = "1d95164e26eb894f"  # of _simd.py: an edit there must change this file, or Numba's cache would not notice
 

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
+from idt._util.files import temporary_folder
 from idt.errors import VideoError
 from idt.flow.threads import checked_count
 from idt.params import Params
@@ -201,7 +201,7 @@ def _probe_flow(job: Job, *, params: FlowParams, device: str, threads: int) -> t
     def solve(pairs: int) -> tuple[int, float, int]:
         last = params.start + (pairs - 1) * params.every + params.step + (params.stack or 1) - 1
         some = dataclasses.replace(params, end=last if params.end is None else min(last, params.end))
-        with tempfile.TemporaryDirectory() as scratch:
+        with temporary_folder() as scratch:
             place = Path(scratch, "flow")
             began = time.perf_counter()
             meta = write_flow(job.source, place, some, device=device, threads=threads)
@@ -235,7 +235,7 @@ def _probe_extraction(job: Job, *, work: Callable[..., dict[str, Any]], params: 
             nonlocal done, rows
             done, _, rows = state
 
-        with tempfile.TemporaryDirectory() as scratch:
+        with temporary_folder() as scratch:
             place = Path(scratch, "features")
             began = time.perf_counter()
             work(dataclasses.replace(job, output=place), advance, params=some)

@@ -11,18 +11,18 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext, ForkServerProcess
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 from weakref import ReferenceType, ref
 
 from pebble import ProcessExpired, ProcessPool
 
+from idt._util.files import allow_open_files, ensure_temporary_place
 from idt.errors import IdtError, VideoError
 from idt.work import Job
 
@@ -179,19 +179,48 @@ def nothing() -> None:
     """Do nothing: where nothing is to be prepared."""
 
 
-class _Context(ForkServerContext):
-    """A clean process forks the others: the threads of this one and what they hold are not copied.
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Let Python processes that begin meanwhile not take modules from the working folder, where one may be random.py.
+
+    Those of `multiprocessing` begin with ``python -c``, which puts that folder before the standard library.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONSAFEPATH", None)
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+# Where there is a fork server, a clean process forks the others: the threads of this one and what they hold are not
+# copied. Elsewhere each begins on its own.
+_Base: Any = type(multiprocessing.get_context(
+    "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"))
+
+
+class _Process(_Base.Process):  # type: ignore[misc]
+    def start(self) -> None:
+        with _safe_path():
+            super().start()
+
+
+class _Context(_Base):  # type: ignore[misc]
+    """Makes the processes of a pool, and can kill them.
 
     The locks are kept. The pool lets its own go, and only then ends its processes: one that is just beginning would
     miss them, and print where.
     """
 
     def __init__(self) -> None:
-        self._processes: list[ReferenceType[ForkServerProcess]] = []
+        self._processes: list[ReferenceType[_Process]] = []
         self._locks: list[Any] = []
 
-    def Process(self, *args: Any, **options: Any) -> ForkServerProcess:  # type: ignore[override]
-        process = ForkServerProcess(*args, **options)
+    def Process(self, *args: Any, **options: Any) -> _Process:
+        process = _Process(*args, **options)
         self._processes = [*(reference for reference in self._processes if reference() is not None), ref(process)]
         return process
 
@@ -228,8 +257,14 @@ class Processes:
         self._timeout, self._writer = timeout, writer
         self._begun: set[Future[Any]] = set()
         self._context = _Context()
-        self._pool = ProcessPool(count, context=self._context, initializer=_begin,
-                                 initargs=(work, writer, folder or os.getcwd(), self._context.Value("i", 0)))
+        allow_open_files()
+        ensure_temporary_place()
+        try:
+            with _safe_path():  # the tracker of semaphores begins with the first of them
+                self._pool = ProcessPool(count, context=self._context, initializer=_begin,
+                                         initargs=(work, writer, folder or os.getcwd(), self._context.Value("i", 0)))
+        except OSError as error:
+            raise IdtError(f"Processes cannot be begun here ({error}): do the work in this one (jobs=1).") from error
 
     def begin(self, number: int, job: Job) -> Future[Any]:
         """Begin a job, or let it wait for a process; what `outcome` tells of the future is its end."""
@@ -257,7 +292,7 @@ class Processes:
         except ProcessExpired as error:
             code = error.exitcode or 0
             name = f"signal {-code}, {signal.strsignal(-code)}" if code < 0 else f"exit code {code}"
-            hint = "; perhaps memory was short" if -code == signal.SIGKILL else ""
+            hint = "; perhaps memory was short" if code == -getattr(signal, "SIGKILL", 0) < 0 else ""
             problem = VideoError(f"{job.source}: the process that worked on it died ({name}{hint}).")
         except TimeoutError:
             problem = VideoError(f"{job.source}: not done in {self._timeout:g} s, which is the timeout.")
@@ -322,7 +357,7 @@ def _begin(work: Work, writer: Connection | None, folder: str, counter: Any) -> 
         _here.rank = counter.value
         counter.value += 1
     _here.work, _here.writer = work, writer
-    if writer is not None:
+    if writer is not None and os.name == "posix":  # elsewhere a message waits until the one before it is read
         os.set_blocking(writer.fileno(), False)
     logger = logging.getLogger("idt")
     logger.addHandler(_Kept(logging.WARNING))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import json
 import os
@@ -119,6 +120,10 @@ class Features:
         """Return an array, of loaded features where it lies in the file: such a bag does not keep the file open."""
         array: Array | StoredArray | None = getattr(self, name, None)
         return array
+
+    def renamed(self, path: str | None) -> Features:
+        """Return the same features with another `path`, by which errors and headings call them."""
+        return dataclasses.replace(self, path=path)
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are not None by name, in the order of the file."""
@@ -428,7 +433,7 @@ class _StoredFeatures(Features):
         return Features(**fields)
 
     @classmethod
-    def of(cls, stored: dict[str, StoredArray], meta: dict[str, Any], path: str) -> Features:
+    def of(cls, stored: dict[str, StoredArray], meta: dict[str, Any], path: str | None) -> Features:
         """Return the features that lie in a file."""
         _check_shapes(stored)
         self: Features = object.__new__(cls)
@@ -443,6 +448,9 @@ class _StoredFeatures(Features):
 
     def bag(self, name: str) -> StoredArray | None:
         return self._stored.get(name)
+
+    def renamed(self, path: str | None) -> Features:
+        return self.of(self._stored, self.meta, path)
 
 
 def _view(name: str) -> property:

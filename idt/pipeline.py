@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from idt import __version__, camera, descriptors, sampling
+from idt._util.kernels import is_cached
 from idt.errors import FormatError, ParameterError
 from idt.features import FORMAT, Features, FeatureWriter
 from idt.flow import method_for
@@ -407,10 +408,3 @@ def kernels_cached() -> bool:
     used = (_farneback_cpu.solve_level, descriptors._describe, sampling._min_eigenvalues, tracking._collect,
             camera._peaks, camera._apart, camera._homography, camera._warp)
     return all(is_cached(kernel) for kernel in used)
-
-
-def is_cached(kernel: Any) -> bool:
-    """Tell whether a kernel is in Numba's cache, compiled from the present source."""
-    # Numba tells this nowhere else; where caching or compilation is off, there is no such file.
-    file = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
-    return file is not None and bool(file._load_index())

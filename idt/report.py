@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from idt._util.files import temporary_folder
 from idt.comparison import Comparison, extractions
 from idt.datasets import Item
 from idt.errors import OutputError, ParameterError, VideoError
@@ -120,15 +120,15 @@ class _Films:
         videos: list[dict[int, str]] = [{} for _ in self._features or [()]]
         failed: list[str] = []
         try:
-            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+            with temporary_folder() as scratch:
                 drawn = self._drawn(pair, Path(scratch, "clip.mp4"), failed)
                 for kind, n, address in itertools.islice(drawn, _VIDEOS):
                     left -= len(address) + _AROUND
                     if left < 0:
                         break
                     videos[kind][n] = address
-        except OSError as error:  # there is no temporary folder
-            _log.warning("The report is without some videos of clips: %s.", error.strerror or error)
+        except OutputError as error:  # there is no temporary folder
+            _log.warning("The report is without some videos of clips: %s", error)
         if failed:
             _log.warning("The report is without %s of clips. The first: %s", counted(len(failed), "video"), failed[0])
         return videos

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from idt._util.kernels import jit
+
 FloatArray = npt.NDArray[np.float32]
 
-_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+_jit = jit()
 
 
 def min_eigenvalues(grey: npt.NDArray[np.uint8]) -> FloatArray:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from idt import descriptors
+from idt._util.kernels import jit
 from idt.params import Params
 
 FloatArray = npt.NDArray[np.float32]
 IndexArray = npt.NDArray[np.int64]
 
-_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+_jit = jit()
 
 
 @dataclass(frozen=True, eq=False)

@@ -315,9 +315,10 @@ class _VideoFile(_Pictures):
         super().__init__(str(path))
         try:
             # "file:" keeps names with a colon from being taken for a protocol; the whitelist keeps playlists from
-            # opening anything over a network; text that is not UTF-8 in the metadata is of no interest here.
-            self._container = av.open(f"file:{path}", metadata_errors="replace",
-                                      container_options={"protocol_whitelist": "file"})
+            # opening anything over a network; text that is not UTF-8 in the metadata, which is of no interest here,
+            # was an error until PyAV 19, which does not know the option any more.
+            lenient: Any = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+            self._container = av.open(f"file:{path}", container_options={"protocol_whitelist": "file"}, **lenient)
         except (av.error.FFmpegError, ValueError) as error:
             raise VideoError(f"{path}: not a video, or cut off or damaged ({_reason(error)}).") from error
         streams = [s for s in self._container.streams.video if not s.disposition & Disposition.attached_pic]

@@ -336,8 +336,8 @@ def check_usable(params: FlowParams, device: str) -> None:
 
 def kernels_cached(params: FlowParams, device: str = "cpu") -> bool:
     """Tell whether the processor's kernels for the flow are in Numba's cache, compiled from the present source."""
+    from idt._util.kernels import is_cached
     from idt.flow.devices import gpus_of
-    from idt.pipeline import is_cached
 
     used: list[Any] = []
     if params.method == "tvl1" and not gpus_of(device, params.method):
