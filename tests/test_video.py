@@ -54,6 +54,21 @@ def blank(path: Path, *numbers: int) -> None:
     path.write_bytes(content)
 
 
+def test_text_in_the_file_that_is_not_unicode_is_of_no_interest(tmp_path: Path) -> None:
+    path = tmp_path / "clip.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "a cafe in Paris"
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 24, 32, "yuvj420p"
+        for picture in pictures():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    assert content.count(b"cafe") == 1
+    path.write_bytes(content.replace(b"cafe", b"caf\xe9"))  # Latin-1
+    assert count_frames(path) == 6
+
+
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     return write_video(tmp_path / "clip.mkv", pictures())
