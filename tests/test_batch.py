@@ -311,7 +311,8 @@ def test_leftovers_of_dead_runs_are_removed_and_nothing_else(clips):
     Path("out/.idt-67.tmp").write_bytes(b"npz")
     with replacing_folder("out/of-another-run", lambda folder: True) as held:
         assert states() == ["done", "done"]
-        assert sorted(os.listdir("out")) == sorted([".other.tmp", "a", "b", held.name, "report.jsonl"])
+        assert sorted(os.listdir("out")) == sorted([
+            ".other.tmp", "a", "b", held.name, held.with_suffix(".lock").name, "report.jsonl"])
 
 
 def test_flow_that_cannot_be_made_anywhere_is_an_error_before_any_work(clips, monkeypatch):

@@ -249,10 +249,10 @@ def test_the_first_run_says_that_kernels_are_compiled(folder, capsys, monkeypatc
 
 
 def test_kernels_of_each_method_are_known(monkeypatch):
-    monkeypatch.setattr("idt.pipeline.is_cached", lambda kernel: kernel.__name__ != "_relax")
+    monkeypatch.setattr("idt._util.kernels.is_cached", lambda kernel: kernel.__name__ != "_relax")
     assert not idt.video_flow.kernels_cached(FlowParams())
     assert idt.video_flow.kernels_cached(FlowParams(method="farneback", warped=True))
-    monkeypatch.setattr("idt.pipeline.is_cached", lambda kernel: kernel.__name__ != "_warp")
+    monkeypatch.setattr("idt._util.kernels.is_cached", lambda kernel: kernel.__name__ != "_warp")
     assert not idt.video_flow.kernels_cached(FlowParams(method="dis", warped=True))
     assert idt.video_flow.kernels_cached(FlowParams(method="dis"))
 
@@ -337,8 +337,8 @@ def test_a_killed_run_is_resumed_as_if_nothing_had_been(long_video, capsys):
     process = started("long.avi", "videos/a.avi")
     process.kill()
     process.communicate()
-    assert {re.sub(r"\.idt-.*\.tmp", "unfinished", name) for name in os.listdir("out")} <= {
-        "a.avi", NAME, "unfinished", ".idt-claims"}
+    assert {re.sub(r"\.idt-.*\.(tmp|lock)", "unfinished", name) for name in os.listdir("out")} <= {
+        "a.avi", NAME, f".{NAME}.lock", "unfinished", ".idt-claims"}
     assert main(["flow", "long.avi", "videos/a.avi", "-o", "out", *QUICK]) == 0
     assert re.search(r"\n(2 done|1 done, 1 skipped .*); the files are in out.*\n$", capsys.readouterr().err)
     assert contents("out") == contents("whole")

@@ -314,7 +314,8 @@ def test_a_full_temporary_folder_leaves_the_videos_out(tmp_path, caplog, monkeyp
     save_report(found, tmp_path / "report.html", features=write_clips(found))
     assert Page(tmp_path / "report.html").videos == [{}]
     assert [record.getMessage() for record in caplog.records] == [
-        "The report is without some videos of clips: No such file or directory."]
+        "The report is without some videos of clips: There is no folder for temporary files that can be written: set "
+        "TMPDIR to one."]
     assert re.match(rf"The report is without 4 videos of clips\. The first: {tmp_path}/clips/run/10\.avi: .*"
                     "clip.mp4 cannot be written: No space left on device", message)
 
