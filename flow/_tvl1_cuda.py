@@ -32,6 +32,7 @@ import itertools
 import math
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ from idt.flow.tvl1 import TVL1Params, level_sizes, solve
 try:
     # It puts numba-cuda in the place of Numba's own, older numba.cuda. A .pth file imports it when Python starts, but
     # not in folders of PYTHONPATH or of pip install --target, whose .pth files are not read.
-    import _numba_cuda_redirector  # noqa: F401
+    import _numba_cuda_redirector  # type: ignore[import-untyped]  # noqa: F401
     import numba_cuda
     from numba import cuda, float32
 except ImportError as error:
@@ -77,13 +78,13 @@ _TINY = np.float32(1e-12)  # keeps a gradient of zero from dividing; what it mov
 
 cuda.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small images are nothing to warn of
 _jit = functools.partial(cuda.jit, cache=True, fastmath=True)
-_limited = _jit
-_turn: AbstractContextManager[Any] = nullcontext()
-if cuda.config.ENABLE_CUDASIM:  # the simulator has no registers and runs one kernel at a time
-    _turn = threading.Lock()
+_turn: AbstractContextManager[Any] = threading.Lock() if cuda.config.ENABLE_CUDASIM else nullcontext()
+"""The simulator runs one kernel at a time."""
 
-    def _limited(*, max_registers: int) -> Any:
-        return _jit
+
+def _limited(registers: int) -> Any:
+    """Return the decorator of a kernel whose threads have so many registers at most; the simulator has none."""
+    return _jit if cuda.config.ENABLE_CUDASIM else functools.partial(_jit, max_registers=registers)
 
 
 def _without_row_stack() -> None:
@@ -275,8 +276,8 @@ def _relax(rows: int) -> Any:
     shape_above = (highest // rows + 1, WIDE)
     each, one, last = np.uint64(rows), np.uint64(1), np.uint64(rows - 1)
 
-    # 128 registers leave room for two blocks of 256 threads on a multiprocessor, 64 for one of up to 960
-    @_limited(max_registers=128 if rows > 1 else 64)
+    # Two blocks of 256 threads share the registers of a multiprocessor; of one row there may be 960 threads in a block
+    @_limited(128 if rows > 1 else 64)
     def relax(state, sums, tickets, control, running, converged, call, copy, launch, count, h, w, pitch, tiles_x,
               bound, tau, slope, limit):
         """Do `count` iterations of every pair that has not converged, and test them.
@@ -635,23 +636,20 @@ def devices() -> int:
         The driver does not start; the message says why.
     """
     try:
-        error = cuda.cuda_error()
-        count = 0 if error is not None else len(cuda.gpus)
+        with warnings.catch_warnings():  # of a driver that is too old, which `check` explains better
+            warnings.filterwarnings("ignore", "cuda-bindings was built for")
+            error = cuda.cuda_error()
+            count = 0 if error is not None else len(cuda.gpus)
     except Exception as broken:  # whatever a damaged installation brings about
         error, count = broken, 0
+    reason = " ".join(str(error).split())
+    if "CUDA_ERROR_NO_DEVICE" in reason or (error is None and not count):
+        raise NoDeviceError("No CUDA device: the NVIDIA driver works but shows none; is CUDA_VISIBLE_DEVICES set?")
     if error is not None:
-        reason = " ".join(str(error).split())
-        if "CUDA_ERROR_NO_DEVICE" in reason:
-            raise NoDeviceError(_NONE_SHOWN)
-        # Only what the driver itself answers has such a name; otherwise there is no driver, or it is switched off.
-        kind = DeviceError if "CUDA_ERROR" in reason else NoDeviceError
-        raise kind(f"No CUDA device: there is no NVIDIA driver that works ({reason}); use device cpu.")
-    if not count:
-        raise NoDeviceError(_NONE_SHOWN)
+        absent = any(text in reason for text in ("cannot be found", "NUMBA_DISABLE_CUDA", "CUDA_ERROR_STUB_LIBRARY"))
+        raise (NoDeviceError if absent else DeviceError)(
+            f"No CUDA device: there is no NVIDIA driver that works ({reason}); use device cpu.")
     return count
-
-
-_NONE_SHOWN = "No CUDA device: the NVIDIA driver works but shows none; is CUDA_VISIBLE_DEVICES set?"
 
 
 @functools.cache
@@ -731,7 +729,7 @@ class _Launch:
 
     def __init__(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], stream: Any, *arguments: Any
                  ) -> None:
-        from cuda.core import LaunchConfig, Stream, launch
+        from cuda.core import LaunchConfig, Stream, launch  # type: ignore[import-untyped]
 
         with _loading, _starting(cuda.current_context().device.id):
             compiled = kernel.compile(tuple(map(kernel.typeof_pyval, arguments)))

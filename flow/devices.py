@@ -257,7 +257,7 @@ class _Batches:
         self._told = False
         self._lock = threading.Lock()
         self._alone = threading.Lock()
-        self._idle: queue.SimpleQueue[Solver] = queue.SimpleQueue()
+        self._idle: queue.LifoQueue[Solver] = queue.LifoQueue()  # one that has memory already comes first
         for solver in solvers:
             self._idle.put(solver)
 
