@@ -45,11 +45,13 @@ from idt.flow.pyramid import ByteArray, FloatArray
 from idt.flow.tvl1 import TVL1Params, level_sizes, solve
 
 try:
-    # It puts numba-cuda in the place of Numba's own, older numba.cuda. A .pth file imports it when Python starts, but
-    # not in folders of PYTHONPATH or of pip install --target, whose .pth files are not read.
-    import _numba_cuda_redirector  # type: ignore[import-untyped]  # noqa: F401
-    import numba_cuda
-    from numba import cuda, float32
+    with warnings.catch_warnings():  # numba-cuda 0.30 uses what NumPy 2.5 deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # It puts numba-cuda in the place of Numba's own, older numba.cuda. A .pth file imports it when Python starts,
+        # but not in folders of PYTHONPATH or of pip install --target, whose .pth files are not read.
+        import _numba_cuda_redirector  # type: ignore[import-untyped]  # noqa: F401
+        import numba_cuda
+        from numba import cuda, float32
 except ImportError as error:
     raise NoDeviceError("The device cuda needs the package numba-cuda, which cannot be imported "
                         f'({error}): pip install "densetraj[gpu]", or "densetraj[gpu12]" where the driver is older '
@@ -87,22 +89,27 @@ def _limited(registers: int) -> Any:
     return _jit if cuda.config.ENABLE_CUDASIM else functools.partial(_jit, max_registers=registers)
 
 
-def _without_row_stack() -> None:
-    """Let numba-cuda 0.30 start with NumPy 2.5, where np.vstack has lost its second name.
+def _load_numpy_support() -> None:
+    """Import the part of numba-cuda that NumPy 2.5 breaks, which is otherwise imported at the first kernel.
 
-    One module of numba-cuda looks that up when the first kernel is compiled, and this will not be changed there
+    It looks up np.row_stack, the second name of np.vstack until NumPy 2.5, and will not be changed
     (NVIDIA/numba-cuda#907).
     """
     name = "row_stack"
-    if not hasattr(np, name) and not cuda.config.ENABLE_CUDASIM:
+    missing = not hasattr(np, name)
+    if missing:
         setattr(np, name, np.vstack)
-        try:
-            from numba.cuda.np import arrayobj  # noqa: F401
-        finally:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from numba.cuda.np import arrayobj, npdatetime  # noqa: F401
+    finally:
+        if missing:
             delattr(np, name)
 
 
-_without_row_stack()
+if not cuda.config.ENABLE_CUDASIM:
+    _load_numpy_support()
 
 
 # Kernels. Sizes and counts are int32, numbers float32: Numba would take Python's own for 64 bits.
@@ -724,7 +731,8 @@ def _version(part: Any) -> str:
 class _Launch:
     """A kernel with its grid, stream and arguments; each call launches it, with other numbers where they are given.
 
-    It costs a tenth of Numba's own launch, which takes all arguments apart each time, longer than many kernels run.
+    A call takes a tenth of the time of Numba's own launch, which takes all arguments apart, and longer than most
+    kernels run. `_prepare_args` and `_codelibrary` are private to numba-cuda, whose version is therefore pinned.
     """
 
     def __init__(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], stream: Any, *arguments: Any
@@ -749,6 +757,9 @@ class _Launch:
 
 
 _loading = threading.Lock()  # Numba fails when two threads load a kernel from its cache at once
+
+
+_LATER = np.int32(0)  # in the place of an argument that is given to each call of a launch
 
 
 class _SimulatedLaunch:
@@ -885,6 +896,7 @@ class _Batch:
         self._control = cuda.to_device(np.zeros((2, 3, pairs), np.int32), self._stream)
         self._tickets = cuda.to_device(np.zeros(pairs, np.uint32), self._stream)
         self._running = cuda.device_array(1, np.int32)
+        self._prepared: dict[Any, Any] = {}
         self._converged[0] = 0
         self._call = 0
         self._copy = 0
@@ -903,81 +915,78 @@ class _Batch:
         self._grey[:n].copy_to_device(self._host_grey[:n], self._stream)
         self._numbers.copy_to_device(self._host_numbers, self._stream)
         finest = self._levels[0]
-        self._run(
-            _to_float, self._grid(finest, n),
-            self._grey, self._pyramids, np.int32(finest.height), np.int32(finest.width))
+        self._kernel(_to_float, self._grid(finest, n), self._grey, self._pyramids, np.int32(finest.height),
+                     np.int32(finest.width))()
         ratio = np.float32(1 / self._params.scale_step)
         for fine, coarse in itertools.pairwise(self._levels):
-            self._run(
-                _reduce, self._grid(coarse, n),
-                self._pyramids, np.int32(fine.first), np.int32(fine.height), np.int32(fine.width),
-                np.int32(coarse.first), np.int32(coarse.height), np.int32(coarse.width), ratio)
+            self._kernel(_reduce, self._grid(coarse, n), self._pyramids, np.int32(fine.first), np.int32(fine.height),
+                         np.int32(fine.width), np.int32(coarse.first), np.int32(coarse.height), np.int32(coarse.width),
+                         ratio)()
 
     def enter(self, level: int) -> None:
         """Begin a level from the next coarser one, if there is one."""
         fine = self._levels[level]
         factor = 1 / self._params.scale_step if level + 1 < len(self._levels) else 0.0
         coarse = self._levels[level + 1] if factor else fine
-        self._run(
-            _enter, self._grid(fine),
-            self._state, self._control, np.int32(self._copy), *_geometry(fine), *_geometry(coarse),
-            np.float32(coarse.height / fine.height), np.float32(coarse.width / fine.width), np.float32(factor))
+        self._kernel(_enter, self._grid(fine), self._state, self._control, _LATER, *_geometry(fine), *_geometry(coarse),
+                     np.float32(coarse.height / fine.height), np.float32(coarse.width / fine.width),
+                     np.float32(factor))(copy=self._copy)
         self._copy = 1 - self._copy
 
     def linearise(self, level: int) -> None:
         """Fill the planes of the data term."""
         at = self._levels[level]
-        self._run(
-            _linearise, self._grid(at),
-            self._state, self._pyramids, self._numbers, self._control, self._running, np.int32(self._copy),
-            np.int32(self._launches), np.int32(at.first), *_geometry(at), np.float32(self._params.sharpness))
+        self._kernel(_linearise, self._grid(at), self._state, self._pyramids, self._numbers, self._control,
+                     self._running, _LATER, np.int32(self._launches), np.int32(at.first), *_geometry(at),
+                     np.float32(self._params.sharpness))(copy=self._copy)
         self._copy = 1 - self._copy
 
     def relax(self, level: int) -> None:
         """Iterate; the host follows AHEAD launches behind to see whether all pairs have converged."""
-        p = self._params
         self._call += 1
-        relax = self.relaxing(level)
+        kernel, iterations = self.relaxing(level), self._params.iterations
         for launch in range(self._launches):
             event = self._events[launch % AHEAD]
             if launch >= AHEAD:
                 event.synchronize()
                 if self._converged[0] == self._call:
                     break
-            relax(launch=launch, count=min(TEST_EVERY, p.iterations - launch * TEST_EVERY))
+            kernel(call=self._call, copy=self._copy, launch=launch,
+                   count=min(TEST_EVERY, iterations - launch * TEST_EVERY))
             event.record(self._stream)
 
     def relaxing(self, level: int) -> Any:
-        """Return what launches the iterations of a level; the numbers `launch` and `count` change from call to call."""
+        """Return what launches iterations of a level; it is called with `call`, `copy`, `launch` and `count`."""
         at, p = self._levels[level], self._params
-        return _launch(
-            _relax(at.rows), (at.tiles[0] * at.tiles[1], self._pairs), at.threads, self._stream,
-            self._state, self._sums, self._tickets, self._control, self._running, self._converged,
-            np.int32(self._call), np.int32(self._copy), np.int32(0), np.int32(0), *_geometry(at), np.int32(at.tiles[0]),
-            np.float32(p.lambda_ * p.theta), np.float32(p.tau), np.float32(p.tau / p.theta),
-            np.float32(p.epsilon**2 * at.height * at.width))
+        return self._kernel(
+            _relax(at.rows), (at.tiles[0] * at.tiles[1], self._pairs), self._state, self._sums, self._tickets,
+            self._control, self._running, self._converged, _LATER, _LATER, _LATER, _LATER, *_geometry(at),
+            np.int32(at.tiles[0]), np.float32(p.lambda_ * p.theta), np.float32(p.tau), np.float32(p.tau / p.theta),
+            np.float32(p.epsilon**2 * at.height * at.width), block=at.threads)
 
     def smooth(self, level: int) -> None:
         """Filter the flow."""
         at = self._levels[level]
-        self._run(
-            _smooth(self._params.median), self._grid(at),
-            self._state, self._control, np.int32(self._copy), *_geometry(at))
+        self._kernel(_smooth(self._params.median), self._grid(at), self._state, self._control, _LATER,
+                     *_geometry(at))(copy=self._copy)
         self._copy = 1 - self._copy
 
     def flows(self) -> FloatArray:
         """Return the flow of every pair on the finest level."""
         finest = self._levels[0]
-        self._run(
-            _collect, self._grid(finest),
-            self._state, self._control, np.int32(self._copy), np.int32(finest.pitch), self._flows)
+        self._kernel(_collect, self._grid(finest), self._state, self._control, _LATER, np.int32(finest.pitch),
+                     self._flows)(copy=self._copy)
         host = self._host_flows[:self._pairs]
         self._flows[:self._pairs].copy_to_host(host, self._stream)
         self._stream.synchronize()
         return host.copy()
 
-    def _run(self, kernel: Any, grid: tuple[int, int, int], *arguments: Any) -> None:
-        _launch(kernel, grid, _BLOCK, self._stream, *arguments)()
+    def _kernel(self, kernel: Any, grid: tuple[int, ...], *arguments: Any, block: tuple[int, int] | None = None) -> Any:
+        """Return what launches a kernel, prepared once for the same numbers; those that are _LATER come with a call."""
+        key = kernel, grid, *(argument for argument in arguments if isinstance(argument, np.generic))
+        if key not in self._prepared:
+            self._prepared[key] = _launch(kernel, grid, block or _BLOCK, self._stream, *arguments)
+        return self._prepared[key]
 
     @property
     def _launches(self) -> int:

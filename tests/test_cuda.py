@@ -37,6 +37,8 @@ def gpu() -> bool:
 
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+if SIMULATED or gpu():
+    from idt.flow import _tvl1_cuda as gpu_kernels
 if SIMULATED:
     from numba.cuda.simulator import kernel
 
@@ -80,11 +82,7 @@ if SIMULATED:
                 threads = [thread for thread in threads if not thread.done]
 
     kernel.BlockManager = Block
-if SIMULATED or gpu():
-    from idt.flow import _tvl1_cuda as gpu_kernels
-
-    if SIMULATED:
-        gpu_kernels._BLOCK = (8, 4)  # fewer threads beyond the border of a tiny image, each of which takes its time
+    gpu_kernels._BLOCK = (8, 4)  # fewer threads beyond the border of a tiny image, each of which takes its time
 
 here = pytest.mark.skipif(not SIMULATED and not gpu(), reason="run by test_under_the_simulator")
 
