@@ -10,7 +10,7 @@ import logging
 import queue
 import re
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -145,6 +145,14 @@ def processes_on(device: str, method: str, cores: int) -> int | None:
     """
     gpus = len(gpus_of(device, method))
     return max(gpus, min(cores, _PROCESSES * gpus)) or None
+
+
+def compile_on(gpus: tuple[int, ...], params: TVL1Params) -> None:
+    """Solve a small pair on each GPU: the kernels are in Numba's cache then, for processes that begin later."""
+    image = np.zeros((32, 32), np.uint8)
+    for n in gpus:
+        deque(on_gpus(iter([(image, image)]), params, (n,)), maxlen=0)
+    release_gpus()
 
 
 def on_cpu(pairs: Iterator[Pair], method: Callable[..., Method], threads: int, *, scales: int = 1

@@ -264,10 +264,13 @@ def flow_videos(inputs: Inputs, output: Paths, params: FlowParams | None = None,
 
 
 def _compile_flow(params: FlowParams, device: str) -> None:
+    from idt.flow.devices import compile_on, gpus_of
     from idt.video_flow import compile_kernels, kernels_cached
 
     if not kernels_cached(params, device):
         compile_kernels()
+    if params.solver is not None:
+        compile_on(gpus_of(device, params.method), params.solver)
 
 
 def _flow(job: Job, advance: Callable[..., None], *, params: FlowParams, device: str, processes: int, threads: int

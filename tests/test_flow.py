@@ -718,14 +718,24 @@ def test_solvers_are_kept_for_images_of_the_same_size(monkeypatch):
     assert len(gpus.made) == 10
 
 
+def test_kernels_are_compiled_on_each_gpu(monkeypatch):
+    gpus = FakeGPUs(monkeypatch, 3)
+    devices.compile_on((0, 2), PRESETS["accurate"])
+    assert gpus.solved == [(0, 1), (2, 1)]
+    assert sorted(gpus.closed) == [0, 0, 2, 2]
+    assert {made[2] for made in gpus.made} == {PRESETS["accurate"]}
+
+
 def test_a_lone_pair_may_have_the_memory_of_all_solvers(monkeypatch, caplog):
-    """Two solvers hold memory for a pair each; the third pair, which finds none, is solved when both are idle."""
-    holding = set()
+    """The memory holds one pair; a solver that finds none waits until the other is idle, and has it close."""
+    holding, refused = set(), threading.Event()
 
     def hook(solver, images, numbers):
         if holding - {solver}:
-            raise MemoryError("no room beside the other solver")
+            refused.set()
+            raise MemoryError("no room while the other solver has it")
         holding.add(solver)
+        assert refused.wait(20)
 
     gpus = FakeGPUs(monkeypatch, 1, capacity=2, hook=hook)
     close = sys.modules["idt.flow._tvl1_cuda"].Solver.close
