@@ -48,7 +48,7 @@ SECTIONS = ("speed", "accuracy", "video", "trajectories")
 SIZES = ((320, 240), (640, 480))
 SEQUENCES = ("Grove2", "RubberWhale", "Urban2", "Venus")
 BATCHES = (1, 4, 16, 64, 128)
-BYTES, FLOP = 75, 55  # bytes a pixel and launch of the GPU's iterations, operations a pixel and iteration
+BYTES, FLOP = 83, 55  # bytes a pixel and launch of the GPU's iterations, operations a pixel and iteration
 OPENCV_PRESET = {"tau": 0.25, "lambda": 0.15, "theta": 0.3, "nscales": 5, "warps": 5, "epsilon": 0.01,
                  "innnerIterations": 300, "outerIterations": 1, "scaleStep": 0.8, "gamma": 0.0, "medianFiltering": 1}
 

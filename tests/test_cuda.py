@@ -7,6 +7,7 @@ other files would take it for a GPU. So without a GPU one test runs this file on
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
 import os
 import random
@@ -153,6 +154,7 @@ def current():
         return
     with gpu_kernels._current(0):
         yield
+        gc.collect()  # an error that a test has caught and its frame refer to each other
 
 
 def image(height, width, *, seed=0, shift=(0, 0)):
