@@ -16,9 +16,9 @@ Its price, computed from the code compiled for compute capability 9.0 and from c
 eight pixels is 392 instructions, 70 of them on shared memory and 32 special functions; loading, storing and summing up
 add some 1,150 a launch. The kernel takes 128 registers and 36 KiB, so that two blocks of 256 threads share a
 multiprocessor, one loading while the other computes; not on compute capability 7.5, whose 64 KiB of shared memory hold
-one. Of 64 x 32 pixels 56 x 24 are stored, 60 % over all levels of 320 x 240 and 64 % over those of 1920 x 1080; tiles of
-64 x 40 would store 70 % but leave room for one block alone. A launch moves about 83 bytes a pixel. No kernel spills; the
-data term takes 440 to 472 instructions a pixel and warp.
+one. Of 64 x 32 pixels 56 x 24 are stored, 60 % over all levels of 320 x 240 and 64 % over those of 1920 x 1080; tiles
+of 64 x 40 would store 70 % but leave room for one block alone. A launch moves about 83 bytes a pixel. No kernel spills;
+the data term takes 440 to 472 instructions a pixel and warp.
 
 Convergence. Blocks leave the sum of their squared changes in memory; the last of a pair to do so (a ticket tells) adds
 all up in fixed order, hence without a difference between runs, and marks the pair as converged, whose blocks return at
