@@ -36,7 +36,7 @@ from common import BIKES, data, described, machine, ratio, say, spread, table, t
 import idt
 from idt import flow
 from idt.features import Features
-from idt.flow import _tvl1_cpu, files
+from idt.flow import _tvl1_cpu, devices, files
 from idt.flow.files import read_flo
 from idt.flow.tvl1 import PRESETS, TVL1
 from idt.video import FrameReader, frames
@@ -48,7 +48,7 @@ SECTIONS = ("speed", "accuracy", "video", "trajectories")
 SIZES = ((320, 240), (640, 480))
 SEQUENCES = ("Grove2", "RubberWhale", "Urban2", "Venus")
 BATCHES = (1, 4, 16, 64, 128)
-BYTES, FLOP = 75, 55  # bytes a pixel and launch of the GPU's iterations, operations a pixel and iteration
+BYTES, FLOP = 83, 55  # bytes a pixel and launch of the GPU's iterations, operations a pixel and iteration
 OPENCV_PRESET = {"tau": 0.25, "lambda": 0.15, "theta": 0.3, "nscales": 5, "warps": 5, "epsilon": 0.01,
                  "innnerIterations": 300, "outerIterations": 1, "scaleStep": 0.8, "gamma": 0.0, "medianFiltering": 1}
 
@@ -265,11 +265,12 @@ def on_gpu(device: str, rounds: int) -> None:
     from idt.flow._tvl1_cuda import TEST_EVERY  # iterations a launch
 
     gpu = cuda.get_current_device()
-    clock, lanes = gpu.CLOCK_RATE * 1e3, 128 * gpu.MULTIPROCESSOR_COUNT
+    each = 64 if gpu.compute_capability in ((7, 0), (7, 5), (8, 0)) else 128
+    clock, lanes = gpu.CLOCK_RATE * 1e3, each * gpu.MULTIPROCESSOR_COUNT
     arithmetic, memory = 2 * lanes * clock, copy_bandwidth()
     name = gpu.name.decode() if isinstance(gpu.name, bytes) else gpu.name
     print(f"\n{name}: {memory / 1e12:.2f} TB/s read and written by a copy (measured), {arithmetic / 1e12:.1f} TFLOP/s "
-          "(multiprocessors x 128 lanes x 2 x clock).")
+          f"(multiprocessors x {each} lanes x 2 x clock).")
     for (width, height), preset in itertools.product(SIZES, PRESETS):
         greys = clip(width, height) * 4
         pixels = pixel_iterations(greys[:11], preset) / 10
@@ -278,7 +279,8 @@ def on_gpu(device: str, rounds: int) -> None:
         apart = mean(float(np.linalg.norm(found[n] - e, axis=2).mean()) for n, e in zip((0, 40), expected, strict=True))
         rows = []
         for batch in BATCHES:
-            with mock.patch("idt.flow.devices._LARGEST_BATCH", batch):
+            devices.release_gpus()
+            with mock.patch("idt.flow.devices._largest", return_value=batch):
                 rates = []
                 for n in range(rounds + 1):  # the first makes the batches' memory
                     say(f"{device}, {width}x{height}, {preset}, batches of {batch}: round {n} of {rounds}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from cyclopts import Group, Parameter
 
 from idt.cli.estimates import table
-from idt.cli.options import Common, Many, Output, Threads, flags, shared, values_of
+from idt.cli.options import Common, Many, Output, Threads, flags, shared, usable_cores, values_of
 from idt.cli.progress import Reporter
 from idt.flow.tvl1 import TVL1Params
 from idt.params import counted
@@ -54,8 +54,8 @@ def flow(
     output
         Folder of the results: walk/a.avi below a folder argument gives the folder walk/a.avi/, or walk/a.avi.npz.
     device
-        cpu, cuda (the first GPU), cuda:1, cuda:0,1 (several), or auto: the GPUs if there are any. Of several, each of
-        the processes has one.
+        cpu, cuda (the first GPU), cuda:1, cuda:0,1 (several), or auto: the GPUs that can be used, if there are any. Of
+        several, each of the processes has one.
     params
         Parameters, as lines such as: step = 2; those of TV-L1 in a section [tvl1]. Flags override it.
     force
@@ -69,12 +69,12 @@ def flow(
     """
     from idt.batch import flow_videos
     from idt.estimate import estimate_flow
-    from idt.flow.devices import gpus_of
+    from idt.flow.devices import processes_on
     from idt.work import sources_of
 
     settings = flow_params(given, tvl1, params)
     sources = sources_of(inputs)
-    workers, threads = shared(many, threads, len(sources), jobs=len(gpus_of(device, settings.method)) or None)
+    workers, threads = shared(many, threads, len(sources), jobs=processes_on(device, settings.method, usable_cores()))
     if estimate:
         with FlowReporter(common, None, settings, device) as reporter:
             reporter.must_compile()

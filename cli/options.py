@@ -187,7 +187,8 @@ class Many:
 
     jobs: Annotated[int | None, Parameter(
         metavar="N", negative=(), show_default=False,
-        help="Videos at a time, each in a process of its own [default: all cores; one on each GPU].")] = None
+        help="Videos at a time, each in a process of its own [default: all cores; on GPUs up to six "
+             "each].")] = None
     timeout: Annotated[float | None, Parameter(
         metavar="S", negative=(), show_default=False,
         help="Give a video up that takes longer, in seconds [default: never].")] = None

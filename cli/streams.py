@@ -19,7 +19,7 @@ def mend_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))  # noqa: SIM115
-    sys.stderr = _Lenient(sys.stderr)  # type: ignore[assignment]
+    sys.stderr = _Lenient(sys.stderr)
 
 
 class _Lenient:

@@ -13,11 +13,12 @@ end where the image ends, never beyond, so that one rule, no neighbour beyond th
 the border of the image, and no test for it is left.
 
 Its price, computed from the code compiled for compute capability 9.0 and from counting, not measured: an iteration of
-eight pixels is 374 instructions, 70 of them on shared memory and 32 special functions; loading, storing and summing up
-add some 1,150 a launch. The kernel takes 128 registers and 35 KiB, so that two blocks of 256 threads share a
-multiprocessor, one loading while the other computes. Of 64 x 32 pixels 56 x 24 are stored, 60 % over all levels of
-320 x 240 and 64 % over those of 1920 x 1080; tiles of 64 x 40 would store 70 % but leave room for one block alone. A
-launch moves about 83 bytes a pixel. No kernel spills; the data term takes 456 instructions a pixel and warp.
+eight pixels is 392 instructions, 70 of them on shared memory and 32 special functions; loading, storing and summing up
+add some 1,150 a launch. The kernel takes 128 registers and 36 KiB, so that two blocks of 256 threads share a
+multiprocessor, one loading while the other computes; not on compute capability 7.5, whose 64 KiB of shared memory hold
+one. Of 64 x 32 pixels 56 x 24 are stored, 60 % over all levels of 320 x 240 and 64 % over those of 1920 x 1080; tiles
+of 64 x 40 would store 70 % but leave room for one block alone. A launch moves about 83 bytes a pixel. No kernel spills;
+the data term takes 440 to 472 instructions a pixel and warp.
 
 Convergence. Blocks leave the sum of their squared changes in memory; the last of a pair to do so (a ticket tells) adds
 all up in fixed order, hence without a difference between runs, and marks the pair as converged, whose blocks return at
@@ -31,24 +32,34 @@ import functools
 import itertools
 import math
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from idt.errors import DeviceError
+from idt.errors import DeviceError, NoDeviceError
 from idt.flow.pyramid import ByteArray, FloatArray
 from idt.flow.tvl1 import TVL1Params, level_sizes, solve
 
 try:
-    import numba_cuda  # noqa: F401 - which takes the place of Numba's own, older numba.cuda
-    from numba import cuda, float32
+    with warnings.catch_warnings():  # numba-cuda 0.30 uses what NumPy 2.5 deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # It puts numba-cuda in the place of Numba's own, older numba.cuda. A .pth file imports it when Python starts,
+        # but not in folders of PYTHONPATH or of pip install --target, whose .pth files are not read.
+        import _numba_cuda_redirector  # type: ignore[import-untyped]  # noqa: F401
+        import numba_cuda
+        from numba import cuda, float32
 except ImportError as error:
-    raise DeviceError("The device cuda needs the package numba-cuda, which cannot be imported "
-                      f'({error}): pip install "densetraj[gpu]", or "densetraj[gpu12]" where the driver is older than '
-                      "CUDA 13.") from error
+    raise NoDeviceError("The device cuda needs the package numba-cuda, which cannot be imported "
+                        f'({error}): pip install "densetraj[gpu]", or "densetraj[gpu12]" where the driver is older '
+                        "than CUDA 13.") from error
+if "numba_cuda" not in str(cuda.__file__):
+    raise DeviceError(f"Numba's own numba.cuda ({cuda.__file__}) was imported before numba-cuda could replace it: "
+                      "import idt.flow, or numba_cuda, first.")
 
 TEST_EVERY = 4
 """Iterations between two tests for convergence; on a processor core, where a test costs nothing, each is tested."""
@@ -56,7 +67,7 @@ TEST_EVERY = 4
 PLANES = 15
 WIDE, TALL = 64, 32  # of the largest tile, pixels
 ROWS = 8  # that a thread keeps
-AHEAD = 2  # launches that wait on the device while the host decides about the next one
+AHEAD = 4  # launches that wait on the device while the host decides about the next one
 
 _HALO = TEST_EVERY
 _MARGIN = 5  # pixels by which rows and columns of a level's image are longer
@@ -70,10 +81,36 @@ _TINY = np.float32(1e-12)  # keeps a gradient of zero from dividing; what it mov
 
 cuda.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small images are nothing to warn of
 _jit = functools.partial(cuda.jit, cache=True, fastmath=True)
-_limited = functools.partial(_jit, max_registers=128)  # what two blocks on a multiprocessor leave to each thread
-_turn: AbstractContextManager[Any] = nullcontext()
-if cuda.config.ENABLE_CUDASIM:  # the simulator knows no registers and runs one kernel at a time
-    _limited, _turn = _jit, threading.Lock()
+_turn: AbstractContextManager[Any] = threading.Lock() if cuda.config.ENABLE_CUDASIM else nullcontext()
+"""The simulator runs one kernel at a time."""
+
+
+def _limited(registers: int) -> Any:
+    """Return the decorator of a kernel whose threads have so many registers at most; the simulator has none."""
+    return _jit if cuda.config.ENABLE_CUDASIM else functools.partial(_jit, max_registers=registers)
+
+
+def _load_numpy_support() -> None:
+    """Import the part of numba-cuda that NumPy 2.5 breaks, which is otherwise imported at the first kernel.
+
+    It looks up np.row_stack, the second name of np.vstack until NumPy 2.5, and will not be changed
+    (NVIDIA/numba-cuda#907).
+    """
+    name = "row_stack"
+    missing = not hasattr(np, name)
+    if missing:
+        setattr(np, name, np.vstack)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from numba.cuda.np import arrayobj, npdatetime  # noqa: F401
+    finally:
+        if missing:
+            delattr(np, name)
+
+
+if not cuda.config.ENABLE_CUDASIM:
+    _load_numpy_support()
 
 
 # Kernels. Sizes and counts are int32, numbers float32: Numba would take Python's own for 64 bits.
@@ -247,7 +284,8 @@ def _relax(rows: int) -> Any:
     shape_above = (highest // rows + 1, WIDE)
     each, one, last = np.uint64(rows), np.uint64(1), np.uint64(rows - 1)
 
-    @_limited
+    # Two blocks of 256 threads share the registers of a multiprocessor; of one row there may be 960 threads in a block
+    @_limited(128 if rows > 1 else 64)
     def relax(state, sums, tickets, control, running, converged, call, copy, launch, count, h, w, pitch, tiles_x,
               bound, tau, slope, limit):
         """Do `count` iterations of every pair that has not converged, and test them.
@@ -592,28 +630,162 @@ def _sums_of(levels: Sequence[_Level]) -> int:
     return -(-max(level.tiles[0] * level.tiles[1] for level in levels) // 32) * 32
 
 
+# Starting
+
+
 def devices() -> int:
-    """Return the number of usable CUDA devices, at least 1; `DeviceError` says what is missing if there is none."""
+    """Return the number of CUDA devices, at least 1, whether or not they can be used.
+
+    Raises
+    ------
+    NoDeviceError
+        There is none, or no driver.
+    DeviceError
+        The driver does not start; the message says why.
+    """
     try:
-        error = cuda.cuda_error()
-        count = 0 if error is not None else len(cuda.gpus)
-        ready = cuda.is_available()
-    except Exception as broken:  # whatever a damaged installation brings about, it has no usable device
-        error, count, ready = broken, 0, False
+        with warnings.catch_warnings():  # of a driver that is too old, which `check` explains better
+            warnings.filterwarnings("ignore", "cuda-bindings was built for")
+            error = cuda.cuda_error()
+            count = 0 if error is not None else len(cuda.gpus)
+    except Exception as broken:  # whatever a damaged installation brings about
+        error, count = broken, 0
+    reason = " ".join(str(error).split())
+    if "CUDA_ERROR_NO_DEVICE" in reason or (error is None and not count):
+        raise NoDeviceError("No CUDA device: the NVIDIA driver works but shows none; is CUDA_VISIBLE_DEVICES set?")
     if error is not None:
-        reason = " ".join(str(error).split())
-        raise DeviceError(f"No CUDA device: there is no NVIDIA driver that works ({reason}); use device "
-                          "cpu.")
-    if not count:
-        raise DeviceError("No CUDA device: the NVIDIA driver works but shows none; is CUDA_VISIBLE_DEVICES set?")
-    if not ready:
-        raise DeviceError("A CUDA device is there, but not the libraries to compile for it: pip install "
-                          '"densetraj[gpu]", or "densetraj[gpu12]" where the driver is older than CUDA 13.')
+        absent = any(text in reason for text in ("cannot be found", "NUMBA_DISABLE_CUDA", "CUDA_ERROR_STUB_LIBRARY"))
+        raise (NoDeviceError if absent else DeviceError)(
+            f"No CUDA device: there is no NVIDIA driver that works ({reason}); use device cpu.")
     return count
 
 
+@functools.cache
+def check(device: int) -> None:
+    """Raise `DeviceError` unless the device runs a kernel; the message says why, and what is installed."""
+    if not cuda.config.ENABLE_CUDASIM:
+        if not cuda.is_available():
+            raise DeviceError("A CUDA device is there, but not the libraries to compile for it: pip install "
+                              '"densetraj[gpu]", or "densetraj[gpu12]" where the driver is older than CUDA 13.')
+        with _starting(device), _current(device):
+            _probe()
+
+
+def _probe() -> None:
+    grey, pyramid, stream = cuda.device_array((1, 1), np.uint8), cuda.device_array((1, 36), np.float32), cuda.stream()
+    grey.copy_to_device(np.full((1, 1), 7, np.uint8), stream)
+    _launch(_to_float, (1, 1, 1), _BLOCK, stream, grey, pyramid, np.int32(1), np.int32(1))()
+    found = pyramid.copy_to_host(stream=stream)
+    stream.synchronize()
+    if (found != 7).any():
+        raise RuntimeError("its first kernel gave wrong numbers")
+
+
+@contextmanager
+def _starting(device: int) -> Iterator[None]:
+    """Turn whatever goes wrong into an error that says what is installed."""
+    try:
+        yield
+    except DeviceError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DeviceError(
+            f"The GPU cuda:{device} cannot be used ({reason}); its driver supports CUDA {_version(cuda.driver)}, the "
+            f"libraries that compile for it are of CUDA {_version(cuda.runtime)}, numba-cuda is "
+            f'{numba_cuda.__version__}: update the driver, or pip install "densetraj[gpu12]" for drivers older than '
+            "CUDA 13 and for GPUs below compute capability 7.5, or use device cpu.") from error
+
+
+@contextmanager
+def _current(device: int) -> Iterator[None]:
+    """Make a device the current one, and free what is no longer referred to before it ceases to be.
+
+    Numba frees in whichever thread drops the last reference, or later; where the device is not current the driver
+    refuses, and the memory is lost.
+    """
+    with cuda.gpus[device]:
+        try:
+            yield
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # which refer to arrays as long as the error lives
+            raise
+        finally:
+            _free()
+
+
+def _free() -> None:
+    if not cuda.config.ENABLE_CUDASIM:
+        context = cuda.current_context()
+        context.memory_manager.deallocations.clear()
+        context.deallocations.clear()
+
+
+def _version(part: Any) -> str:
+    """Return the version of CUDA of the driver or of the libraries."""
+    try:
+        return ".".join(map(str, part.get_version()))
+    except Exception:  # they may be missing altogether
+        return "unknown"
+
+
+class _Launch:
+    """A kernel with its grid, stream and arguments; each call launches it, with other numbers where they are given.
+
+    A call takes a tenth of the time of Numba's own launch, which takes all arguments apart, and longer than most
+    kernels run. `_prepare_args` and `_codelibrary` are private to numba-cuda, whose version is therefore pinned.
+    """
+
+    def __init__(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], stream: Any, *arguments: Any
+                 ) -> None:
+        from cuda.core import LaunchConfig, Stream, launch  # type: ignore[import-untyped]
+
+        with _loading, _starting(cuda.current_context().device.id):
+            compiled = kernel.compile(tuple(map(kernel.typeof_pyval, arguments)))
+            function = compiled._codelibrary.get_cufunc().kernel
+        self._given: list[Any] = []  # several for an array
+        self._places = {}
+        for name, kind, value in zip(_names(kernel), compiled.argument_types, arguments, strict=False):
+            self._places[name] = len(self._given)
+            compiled._prepare_args(kind, value, stream, [], self._given)
+        self._run = functools.partial(launch, Stream.from_handle(int(stream.handle)),
+                                      LaunchConfig(grid=grid, block=block), function, *self._given)
+
+    def __call__(self, **numbers: int) -> None:
+        for name, number in numbers.items():
+            self._given[self._places[name]].value = number
+        self._run()
+
+
+_loading = threading.Lock()  # Numba fails when two threads load a kernel from its cache at once
+
+
+_LATER = np.int32(0)  # in the place of an argument that is given to each call of a launch
+
+
+class _SimulatedLaunch:
+    """The same under the simulator."""
+
+    def __init__(self, kernel: Any, grid: tuple[int, ...], block: tuple[int, ...], stream: Any, *arguments: Any
+                 ) -> None:
+        self._run = kernel[grid, block, stream]
+        self._arguments = dict(zip(_names(kernel), arguments, strict=False))
+
+    def __call__(self, **numbers: int) -> None:
+        self._run(*(self._arguments | numbers).values())
+
+
+_launch = _SimulatedLaunch if cuda.config.ENABLE_CUDASIM else _Launch
+
+
+def _names(kernel: Any) -> tuple[str, ...]:
+    """Return the names of the arguments of a kernel, and of its other variables after them."""
+    names: tuple[str, ...] = kernel.py_func.__code__.co_varnames
+    return names
+
+
 class Solver:
-    """TV-L1 flow of batches of pairs on one device; memory is kept from call to call.
+    """TV-L1 flow of batches of pairs on one device; memory is kept from call to call, until the solver is closed.
 
     Each solver has a stream of its own and serves one thread at a time; two of them, each in its thread, overlap the
     copies of one batch with the computation of another.
@@ -629,24 +801,34 @@ class Solver:
     Raises
     ------
     DeviceError
-        There is no such device, or none that can be used.
+        There is no such device, or it cannot be used.
     """
 
     def __init__(self, width: int, height: int, params: TVL1Params, *, device: int = 0) -> None:
         if not 0 <= device < devices():
             raise DeviceError(f"There is no device cuda:{device}: CUDA shows {devices()}, numbered from 0.")
+        check(device)
         self._sizes = level_sizes(width, height, params)
         self._params = params
         self._device = device
         self._batch: _Batch | None = None
 
-    def capacity(self) -> int:
-        """Return the number of pairs, each of two images of its own, for which the device has room at present."""
+    def close(self) -> None:
+        """Give all memory back; the next batch asks for it again."""
+        with _current(self._device):
+            self._batch = None
+
+    def capacity(self, processes: int = 1) -> int:
+        """Return the number of pairs, each of two images of its own, for which the device has room at present.
+
+        It is limited to what one of so many processes may take that share the device.
+        """
         with cuda.gpus[self._device]:
-            free = cuda.current_context().get_memory_info().free
-        if free == math.inf:  # the simulator
-            free = 2**30
-        return int(_USABLE * free) // bytes_per_pair(*self._sizes[0][::-1], self._params)
+            memory = cuda.current_context().get_memory_info()
+        room = min(memory.free, memory.total / processes)
+        if room == math.inf:  # the simulator
+            room = 2**30
+        return int(_USABLE * room) // bytes_per_pair(*self._sizes[0][::-1], self._params)
 
     def solve(self, images: Sequence[ByteArray], pairs: Sequence[tuple[int, int]]) -> FloatArray:
         """Return the flow of every pair.
@@ -669,20 +851,27 @@ class Solver:
         """
         if not pairs:
             return np.empty((0, *self._sizes[0], 2), np.float32)
-        with _turn, cuda.gpus[self._device]:
-            try:
-                if self._batch is None or not self._batch.holds(len(images), len(pairs)):
-                    self._batch = None  # before more is asked for
-                    self._batch = _Batch(self._sizes, self._params, len(images), len(pairs))
-                self._batch.load(images, pairs)
-                solve(self._batch, self._params)
-                return self._batch.flows()
-            except Exception as error:
+        try:
+            with _turn, _current(self._device):
+                return self._solve(images, pairs)
+        except Exception as error:
+            if "OUT_OF_MEMORY" not in str(error):
+                raise
+            message = f"{len(pairs)} pairs have no room on the device cuda:{self._device} ({error})."
+        raise MemoryError(message)  # only here, where the error is gone
+
+    def _solve(self, images: Sequence[ByteArray], pairs: Sequence[tuple[int, int]]) -> FloatArray:
+        try:
+            if self._batch is None or not self._batch.holds(len(images), len(pairs)):
                 self._batch = None
-                if "OUT_OF_MEMORY" not in str(error):
-                    raise
-                message = f"{len(pairs)} pairs have no room on the device cuda:{self._device} ({error})."
-        raise MemoryError(message)  # only here, where the error that keeps the arrays alive is gone
+                _free()  # before more is asked for
+                self._batch = _Batch(self._sizes, self._params, len(images), len(pairs))
+            self._batch.load(images, pairs)
+            solve(self._batch, self._params)
+            return self._batch.flows()
+        except BaseException:
+            self._batch = None
+            raise
 
 
 class _Batch:
@@ -708,6 +897,7 @@ class _Batch:
         self._control = cuda.to_device(np.zeros((2, 3, pairs), np.int32), self._stream)
         self._tickets = cuda.to_device(np.zeros(pairs, np.uint32), self._stream)
         self._running = cuda.device_array(1, np.int32)
+        self._prepared: dict[Any, Any] = {}
         self._converged[0] = 0
         self._call = 0
         self._copy = 0
@@ -726,67 +916,78 @@ class _Batch:
         self._grey[:n].copy_to_device(self._host_grey[:n], self._stream)
         self._numbers.copy_to_device(self._host_numbers, self._stream)
         finest = self._levels[0]
-        _to_float[self._grid(finest, n), _BLOCK, self._stream](
-            self._grey, self._pyramids, np.int32(finest.height), np.int32(finest.width))
+        self._kernel(_to_float, self._grid(finest, n), self._grey, self._pyramids, np.int32(finest.height),
+                     np.int32(finest.width))()
         ratio = np.float32(1 / self._params.scale_step)
         for fine, coarse in itertools.pairwise(self._levels):
-            _reduce[self._grid(coarse, n), _BLOCK, self._stream](
-                self._pyramids, np.int32(fine.first), np.int32(fine.height), np.int32(fine.width),
-                np.int32(coarse.first), np.int32(coarse.height), np.int32(coarse.width), ratio)
+            self._kernel(_reduce, self._grid(coarse, n), self._pyramids, np.int32(fine.first), np.int32(fine.height),
+                         np.int32(fine.width), np.int32(coarse.first), np.int32(coarse.height), np.int32(coarse.width),
+                         ratio)()
 
     def enter(self, level: int) -> None:
         """Begin a level from the next coarser one, if there is one."""
         fine = self._levels[level]
         factor = 1 / self._params.scale_step if level + 1 < len(self._levels) else 0.0
         coarse = self._levels[level + 1] if factor else fine
-        _enter[self._grid(fine), _BLOCK, self._stream](
-            self._state, self._control, np.int32(self._copy), *_geometry(fine), *_geometry(coarse),
-            np.float32(coarse.height / fine.height), np.float32(coarse.width / fine.width), np.float32(factor))
+        self._kernel(_enter, self._grid(fine), self._state, self._control, _LATER, *_geometry(fine), *_geometry(coarse),
+                     np.float32(coarse.height / fine.height), np.float32(coarse.width / fine.width),
+                     np.float32(factor))(copy=self._copy)
         self._copy = 1 - self._copy
 
     def linearise(self, level: int) -> None:
         """Fill the planes of the data term."""
         at = self._levels[level]
-        _linearise[self._grid(at), _BLOCK, self._stream](
-            self._state, self._pyramids, self._numbers, self._control, self._running, np.int32(self._copy),
-            np.int32(self._launches), np.int32(at.first), *_geometry(at), np.float32(self._params.sharpness))
+        self._kernel(_linearise, self._grid(at), self._state, self._pyramids, self._numbers, self._control,
+                     self._running, _LATER, np.int32(self._launches), np.int32(at.first), *_geometry(at),
+                     np.float32(self._params.sharpness))(copy=self._copy)
         self._copy = 1 - self._copy
 
     def relax(self, level: int) -> None:
         """Iterate; the host follows AHEAD launches behind to see whether all pairs have converged."""
-        at, p = self._levels[level], self._params
         self._call += 1
-        kernel = _relax(at.rows)[(at.tiles[0] * at.tiles[1], self._pairs), at.threads, self._stream]
-        before = (self._state, self._sums, self._tickets, self._control, self._running, self._converged,
-                  np.int32(self._call), np.int32(self._copy))
-        after = (*_geometry(at), np.int32(at.tiles[0]), np.float32(p.lambda_ * p.theta), np.float32(p.tau),
-                 np.float32(p.tau / p.theta), np.float32(p.epsilon**2 * at.height * at.width))
+        kernel, iterations = self.relaxing(level), self._params.iterations
         for launch in range(self._launches):
             event = self._events[launch % AHEAD]
             if launch >= AHEAD:
                 event.synchronize()
                 if self._converged[0] == self._call:
                     break
-            count = min(TEST_EVERY, p.iterations - launch * TEST_EVERY)
-            kernel(*before, np.int32(launch), np.int32(count), *after)
+            kernel(call=self._call, copy=self._copy, launch=launch,
+                   count=min(TEST_EVERY, iterations - launch * TEST_EVERY))
             event.record(self._stream)
+
+    def relaxing(self, level: int) -> Any:
+        """Return what launches iterations of a level; it is called with `call`, `copy`, `launch` and `count`."""
+        at, p = self._levels[level], self._params
+        return self._kernel(
+            _relax(at.rows), (at.tiles[0] * at.tiles[1], self._pairs), self._state, self._sums, self._tickets,
+            self._control, self._running, self._converged, _LATER, _LATER, _LATER, _LATER, *_geometry(at),
+            np.int32(at.tiles[0]), np.float32(p.lambda_ * p.theta), np.float32(p.tau), np.float32(p.tau / p.theta),
+            np.float32(p.epsilon**2 * at.height * at.width), block=at.threads)
 
     def smooth(self, level: int) -> None:
         """Filter the flow."""
         at = self._levels[level]
-        _smooth(self._params.median)[self._grid(at), _BLOCK, self._stream](
-            self._state, self._control, np.int32(self._copy), *_geometry(at))
+        self._kernel(_smooth(self._params.median), self._grid(at), self._state, self._control, _LATER,
+                     *_geometry(at))(copy=self._copy)
         self._copy = 1 - self._copy
 
     def flows(self) -> FloatArray:
         """Return the flow of every pair on the finest level."""
         finest = self._levels[0]
-        _collect[self._grid(finest), _BLOCK, self._stream](
-            self._state, self._control, np.int32(self._copy), np.int32(finest.pitch), self._flows)
+        self._kernel(_collect, self._grid(finest), self._state, self._control, _LATER, np.int32(finest.pitch),
+                     self._flows)(copy=self._copy)
         host = self._host_flows[:self._pairs]
         self._flows[:self._pairs].copy_to_host(host, self._stream)
         self._stream.synchronize()
         return host.copy()
+
+    def _kernel(self, kernel: Any, grid: tuple[int, ...], *arguments: Any, block: tuple[int, int] | None = None) -> Any:
+        """Return what launches a kernel, prepared once for the same numbers; those that are _LATER come with a call."""
+        key = kernel, grid, *(argument for argument in arguments if isinstance(argument, np.generic))
+        if key not in self._prepared:
+            self._prepared[key] = _launch(kernel, grid, block or _BLOCK, self._stream, *arguments)
+        return self._prepared[key]
 
     @property
     def _launches(self) -> int:

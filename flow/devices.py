@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import functools
 import itertools
 import logging
 import queue
 import re
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from idt.errors import DeviceError, ParameterError
+from idt.errors import DeviceError, NoDeviceError, ParameterError
 from idt.flow.pyramid import ByteArray, FloatArray, scale_factors
 from idt.flow.threads import mapped
 
@@ -25,8 +28,12 @@ if TYPE_CHECKING:
 Pair = tuple[ByteArray, ByteArray]
 
 _KEPT = 8  # prepared images; preparing one again costs little beside a solve
-_LARGEST_BATCH = 64  # pairs; more gain nothing and let a whole video wait for its first flow
-_SOLVERS = 2  # on each GPU: one's copies overlap with the other's kernels
+_BATCH = 5_700_000  # pixels: sixteen times the tiles that the largest GPU works on at a time, so that none waits long
+_MOST_PAIRS = 256  # of small images; more gain nothing and let a whole video wait for its first flow
+_SOLVERS = 2  # on each GPU in each process: one's copies overlap with the other's kernels
+_PROCESSES = 6  # on each GPU: one decodes, solves and encodes some 400 pairs of 320x240 a second at most
+
+_sharing = 1  # processes that use each GPU of this process, itself included
 
 _log = logging.getLogger("idt")
 
@@ -52,12 +59,7 @@ def gpus_of(device: str, method: str) -> tuple[int, ...]:
     if device == "cpu":
         return ()
     if device == "auto":
-        if method != "tvl1":
-            return ()
-        try:
-            return tuple(range(_count()))
-        except DeviceError:
-            return ()
+        return _usable() if method == "tvl1" else ()
     if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d+(,\d+)*)?", device):
         raise ParameterError(f"device is {device!r}: allowed are cpu, auto, cuda, cuda:1 (one GPU by its number), "
                              "cuda:0,1 (several).")
@@ -70,23 +72,87 @@ def gpus_of(device: str, method: str) -> tuple[int, ...]:
             raise DeviceError(f"device is {device!r}, but there {'is' if there == 1 else 'are'} {there} GPU"
                               f"{'' if there == 1 else 's'}, numbered from 0: use cuda:0"
                               f"{f' to cuda:{there - 1}' if there > 1 else ''}.")
+        _check(n)
     return numbers
 
 
-def one_of(device: str, method: str, number: int) -> str:
-    """Return the device that the process of this number, from 0, has for itself: of several GPUs one, round robin.
+def _usable() -> tuple[int, ...]:
+    """Return all GPUs that can be used; of those that cannot it is logged why, once."""
+    usable = []
+    try:
+        for n in range(_count()):
+            try:
+                _check(n)
+                usable.append(n)
+            except DeviceError as error:
+                _warn_once(str(error))
+    except NoDeviceError:
+        pass  # as on most machines
+    except DeviceError as error:
+        _warn_once(str(error))
+    return tuple(usable)
 
-    Parameters and errors are those of `gpus_of`.
-    """
-    gpus = gpus_of(device, method)
-    return f"cuda:{gpus[number % len(gpus)]}" if len(gpus) > 1 else device
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    _log.warning("device is auto, which leaves a GPU out: %s", reason)
 
 
 def _count() -> int:
-    """Return the number of usable GPUs; `DeviceError` says why there is none."""
+    """Return the number of GPUs; `DeviceError` says why there is none."""
     from idt.flow import _tvl1_cuda
 
     return _tvl1_cuda.devices()
+
+
+def _check(number: int) -> None:
+    """Raise `DeviceError` unless the GPU of this number can be used."""
+    from idt.flow import _tvl1_cuda
+
+    _tvl1_cuda.check(number)
+
+
+# Several processes
+
+
+def settled(device: str, method: str) -> str:
+    """Return the device with ``auto`` settled, so that processes of this machine need not find out again."""
+    if device != "auto":
+        return device
+    gpus = gpus_of(device, method)
+    return f"cuda:{','.join(map(str, gpus))}" if gpus else "cpu"
+
+
+def one_of(device: str, method: str, number: int, processes: int = 1) -> str:
+    """Return the device that one of several processes has for itself: of several GPUs one, round robin.
+
+    The process that asks takes no more than its share of the memory of that GPU from then on. `number` is that of the
+    process, from 0. Other parameters and errors are those of `gpus_of`.
+    """
+    global _sharing
+    gpus = gpus_of(device, method)
+    if not gpus:
+        return device
+    _sharing = -(-processes // len(gpus))
+    return f"cuda:{gpus[number % len(gpus)]}"
+
+
+def processes_on(device: str, method: str, cores: int) -> int | None:
+    """Return how many processes use the GPUs of a device best on so many cores; None for the CPU.
+
+    One process cannot feed a fast GPU: it decodes, starts kernels and encodes in one interpreter, and no pair is solved
+    while the first frames of a video are decoded. Errors are those of `gpus_of`.
+    """
+    gpus = len(gpus_of(device, method))
+    return max(gpus, min(cores, _PROCESSES * gpus)) or None
+
+
+def compile_on(gpus: tuple[int, ...], params: TVL1Params) -> None:
+    """Solve a small pair on each GPU: the kernels are in Numba's cache then, for processes that begin later."""
+    image = np.zeros((32, 32), np.uint8)
+    for n in gpus:
+        deque(on_gpus(iter([(image, image)]), params, (n,)), maxlen=0)
+    release_gpus()
 
 
 def on_cpu(pairs: Iterator[Pair], method: Callable[..., Method], threads: int, *, scales: int = 1
@@ -120,9 +186,51 @@ def on_gpus(pairs: Iterator[Pair], params: TVL1Params, numbers: tuple[int, ...])
     if first is None:
         return
     height, width = first[0].shape
-    batches = _Batches(width, height, params, numbers)
-    for flows in mapped(batches.solve, _batched(itertools.chain([first], pairs), batches), _SOLVERS * len(numbers)):
-        yield from flows
+    with _batches(width, height, params, numbers) as batches, contextlib.closing(
+            mapped(batches.solve, _batched(itertools.chain([first], pairs), batches), batches.solvers)) as solved:
+        for flows in solved:
+            yield from flows
+
+
+_made: list[_Batches] = []  # whose memory is kept from video to video
+_making = threading.RLock()  # which the end of an abandoned iterator may want at any time, in any thread
+
+
+@contextlib.contextmanager
+def _batches(width: int, height: int, params: TVL1Params, numbers: tuple[int, ...]) -> Iterator[_Batches]:
+    """Lend those that an earlier video of the same kind has left, or new ones in the place of all that are not in use.
+
+    Memory of a GPU, and of the host that a GPU reads, takes longer to get than many a video to solve.
+    """
+    key = width, height, params, numbers
+    with _making:
+        batches = next((b for b in _made if b.key == key and not b.lent), None)
+        if batches is None:
+            release_gpus()
+            batches = _Batches(*key)
+            _made.append(batches)
+            # What is registered last is called first: before Numba frees what is left, where no GPU is current.
+            atexit.unregister(_release_all)
+            atexit.register(_release_all)
+        batches.lent = True
+    try:
+        yield batches
+    finally:
+        batches.lent = False
+
+
+def release_gpus() -> None:
+    """Give back the memory of GPUs that is kept for the next images of the same size, and is not in use."""
+    with _making:
+        for batches in [b for b in _made if not b.lent]:
+            _made.remove(batches)
+            batches.close()
+
+
+def _release_all() -> None:
+    for batches in _made:
+        batches.lent = False
+    release_gpus()
 
 
 def _batched(pairs: Iterator[Pair], batches: _Batches) -> Iterator[list[Pair]]:
@@ -148,29 +256,36 @@ class _Batches:
     def __init__(self, width: int, height: int, params: TVL1Params, numbers: tuple[int, ...]) -> None:
         from idt.flow._tvl1_cuda import Solver
 
+        self.key = width, height, params, numbers
+        self.lent = False
         self._what = f"{width}x{height}"
-        self._idle: queue.SimpleQueue[Solver] = queue.SimpleQueue()
         solvers = [Solver(width, height, params, device=n) for _ in range(_SOLVERS) for n in numbers]
-        self.size = min([_LARGEST_BATCH, *(s.capacity() // _SOLVERS for s in solvers)])
-        self.size = max(self.size, 1)
+        self.solvers = len(solvers)
+        self.size = max(1, min(_largest(width, height), *(s.capacity(_sharing) // _SOLVERS for s in solvers)))
         self._told = False
         self._lock = threading.Lock()
+        self._alone = threading.Lock()
+        self._idle: queue.LifoQueue[Solver] = queue.LifoQueue()  # one that has memory already comes first
         for solver in solvers:
             self._idle.put(solver)
 
+    def close(self) -> None:
+        """Give all memory back; the next batch asks for it again."""
+        with self._all() as solvers:
+            for solver in solvers:
+                solver.close()
+
     def solve(self, batch: list[Pair]) -> list[FloatArray]:
         """Return the flows of a batch, in order."""
-        images: dict[int, ByteArray] = {id(image): image for pair in batch for image in pair}
-        place = {key: n for n, key in enumerate(images)}
         solver = self._idle.get()
         try:
-            return list(solver.solve(list(images.values()), [(place[id(a)], place[id(b)]) for a, b in batch]))
+            return _solved(solver, batch)
         except MemoryError:
-            if len(batch) == 1:
-                raise DeviceError(f"The memory of the GPU does not hold one pair of {self._what} pixels: use device "
-                                  "cpu, or smaller images (short_side).") from None
+            pass
         finally:
             self._idle.put(solver)
+        if len(batch) == 1:
+            return self._solve_alone(batch)
         half = len(batch) // 2
         with self._lock:
             if not self._told:
@@ -179,3 +294,37 @@ class _Batches:
             self._told = True
             self.size = min(self.size, half)
         return self.solve(batch[:half]) + self.solve(batch[half:])
+
+    def _solve_alone(self, batch: list[Pair]) -> list[FloatArray]:
+        """Solve with the memory of all solvers what has no room beside them."""
+        with self._all() as solvers:
+            for solver in solvers:
+                solver.close()
+            try:
+                return _solved(solvers[0], batch)
+            except MemoryError:
+                raise DeviceError(
+                    f"The memory of the GPU does not hold one pair of {self._what} pixels: use device cpu, smaller "
+                    "images (short_side), or fewer processes on each GPU (jobs).") from None
+
+    @contextlib.contextmanager
+    def _all(self) -> Iterator[list[Solver]]:
+        """Take all solvers, each as soon as it is idle; one thread at a time, or two would wait for each other."""
+        with self._alone:
+            solvers = [self._idle.get() for _ in range(self.solvers)]
+            try:
+                yield solvers
+            finally:
+                for solver in solvers:
+                    self._idle.put(solver)
+
+
+def _largest(width: int, height: int) -> int:
+    """Return the pairs of the largest batch."""
+    return min(_MOST_PAIRS, _BATCH // (width * height))
+
+
+def _solved(solver: Solver, batch: list[Pair]) -> list[FloatArray]:
+    images: dict[int, ByteArray] = {id(image): image for pair in batch for image in pair}
+    place = {key: n for n, key in enumerate(images)}
+    return list(solver.solve(list(images.values()), [(place[id(a)], place[id(b)]) for a, b in batch]))

@@ -246,33 +246,41 @@ def flow_videos(inputs: Inputs, output: Paths, params: FlowParams | None = None,
     OutputError
         The output folder cannot be made.
     """
+    from idt.flow.devices import settled
     from idt.video_flow import FlowParams, check_usable, flow_suffix
 
     settings = params or FlowParams()
+    workers = workers or Workers()
+    if workers.backend == "local":
+        device = settled(device, settings.method)
     check_usable(settings, device)
     jobs = work_list(inputs, output, suffix=flow_suffix(settings))
 
-    shared = workers is not None and (workers.backend != "local" or (workers.jobs or 1) > 1)
-    return run(jobs, partial(_flow, params=settings, device=device, shared=shared, threads=threads), output,
+    alone = workers.backend == "local" and (workers.jobs or 1) == 1
+    processes = 0 if alone else workers.jobs or 1
+    return run(jobs, partial(_flow, params=settings, device=device, processes=processes, threads=threads), output,
                done=lambda job: not force and flow_is_done(job, settings, verify=verify), workers=workers,
                prepare=partial(_compile_flow, settings, device), progress=progress, report=report)
 
 
 def _compile_flow(params: FlowParams, device: str) -> None:
+    from idt.flow.devices import compile_on, gpus_of
     from idt.video_flow import compile_kernels, kernels_cached
 
     if not kernels_cached(params, device):
         compile_kernels()
+    if params.solver is not None:
+        compile_on(gpus_of(device, params.method), params.solver)
 
 
-def _flow(job: Job, advance: Callable[..., None], *, params: FlowParams, device: str, shared: bool, threads: int
+def _flow(job: Job, advance: Callable[..., None], *, params: FlowParams, device: str, processes: int, threads: int
           ) -> dict[str, Any]:
     from idt.flow.devices import one_of
     from idt.video_flow import write_flow
 
     check_replaceable(job.output, "flow")
-    if shared and (number := rank()) is not None:
-        device = one_of(device, params.method, number)
+    if processes and (number := rank()) is not None:
+        device = one_of(device, params.method, number, processes)
     return write_flow(job.source, job.output, params, device=device, threads=threads, progress=advance)
 
 

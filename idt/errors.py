@@ -25,3 +25,7 @@ class OutputError(IdtError):
 
 class DeviceError(IdtError):
     """A compute device was asked for that is not there."""
+
+
+class NoDeviceError(DeviceError):
+    """There is no GPU, or nothing is installed that would use one."""

@@ -394,19 +394,22 @@ def test_the_bar_is_shown_on_a_terminal_only(long_video):
 
 
 @pytest.mark.parametrize(("arguments", "jobs"), [
-    (["--device", "cuda"], 1), (["--device", "cuda:2,0"], 2), (["--device", "auto"], 2),
-    (["--device", "auto", *QUICK], 2), (["--device", "cuda:0,1", "--jobs", "1"], 1), ([], 2)])
-def test_as_many_processes_as_gpus_by_default(folder, monkeypatch, arguments, jobs):
+    (["--device", "cuda"], 6), (["--device", "cuda:2,0"], 8), (["--device", "auto"], 8),
+    (["--device", "auto", *QUICK], 8), (["--device", "cuda:0,1", "--jobs", "1"], 1), ([], 8)])
+def test_six_processes_on_each_gpu_by_default(folder, monkeypatch, arguments, jobs):
     asked = []
 
     def flow_videos(*_, device, workers, **__):
         asked.append((device, workers.jobs))
         raise DeviceError("that is enough.")
 
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    for n in range(9):
+        Path(f"videos/{n}.avi").write_bytes(b"video")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
     monkeypatch.setattr(idt.flow.devices, "_count", lambda: 3)
+    monkeypatch.setattr(idt.flow.devices, "_check", lambda number: None)
     monkeypatch.setattr(idt.batch, "flow_videos", flow_videos)
-    assert main(["flow", "videos/a.avi", "videos/sub/b.avi", "-o", "out", *arguments]) == 1
+    assert main(["flow", "videos", "-o", "out", *arguments]) == 1
     assert asked == [("cpu" if not arguments else arguments[1], jobs)]
 
 
@@ -416,7 +419,9 @@ def test_as_many_processes_as_gpus_by_default(folder, monkeypatch, arguments, jo
 def test_each_process_has_one_gpu(folder, monkeypatch, workers, number, device):
     """The work on a video, as the process of a number does it."""
     used = []
+    monkeypatch.setattr(idt.flow.devices, "_sharing", 1)
     monkeypatch.setattr(idt.flow.devices, "_count", lambda: 3)
+    monkeypatch.setattr(idt.flow.devices, "_check", lambda number: None)
     monkeypatch.setattr(idt.video_flow, "check_usable", lambda params, device: None)
     monkeypatch.setattr(idt.video_flow, "write_flow", lambda *_, device, **__: used.append(device))
     monkeypatch.setattr(idt.batch, "rank", lambda: number)

@@ -100,8 +100,9 @@ class Container:
         mounts = "".join(f"mount --bind {path} {path} && mount -o remount,bind,ro {path} && "
                          for path in map(shlex.quote, map(str, read_only)))
         script = f"{mounts} mount -t tmpfs none writable && cd . && exec \"$@\""
+        places = {"HOME": str(Path("home").absolute()), "TMPDIR": str(Path("tmp").absolute())}
         return subprocess.run(["unshare", "-rm", "sh", "-c", script, "sh", *command], capture_output=True, text=True,
-                              env={**os.environ, "HOME": str(Path("home").absolute()), "TMPDIR": str(Path("tmp").absolute()), **environment})
+                              env={**os.environ, **places, **environment})
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ other files would take it for a GPU. So without a GPU one test runs this file on
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -36,6 +38,8 @@ def gpu() -> bool:
 
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+if SIMULATED or gpu():
+    from idt.flow import _tvl1_cuda as gpu_kernels
 if SIMULATED:
     from numba.cuda.simulator import kernel
 
@@ -79,11 +83,7 @@ if SIMULATED:
                 threads = [thread for thread in threads if not thread.done]
 
     kernel.BlockManager = Block
-if SIMULATED or gpu():
-    from idt.flow import _tvl1_cuda as gpu_kernels
-
-    if SIMULATED:
-        gpu_kernels._BLOCK = (8, 4)  # fewer threads beyond the border of a tiny image, each of which takes its time
+    gpu_kernels._BLOCK = (8, 4)  # fewer threads beyond the border of a tiny image, each of which takes its time
 
 here = pytest.mark.skipif(not SIMULATED and not gpu(), reason="run by test_under_the_simulator")
 
@@ -123,6 +123,40 @@ except DeviceError as error:
     assert 'pip install "densetraj[gpu]", or "densetraj[gpu12]"' in child.stdout
 
 
+def test_numba_cuda_is_used_where_pth_files_are_not_read():
+    program = """
+import sys
+sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != "NumbaCudaFinder"]
+sys.modules.pop("_numba_cuda_redirector", None)
+if sys.argv[1] == "late":
+    import warnings
+    warnings.simplefilter("ignore")
+    import numba.cuda
+from idt.errors import DeviceError
+try:
+    from idt.flow import _tvl1_cuda
+    print(_tvl1_cuda.cuda.__file__)
+except DeviceError as error:
+    print(error)
+"""
+    for argument, expected in (("early", "numba_cuda/numba/cuda/__init__.py"), ("late", "first.")):
+        child = subprocess.run([sys.executable, "-c", program, argument], capture_output=True, text=True, timeout=120)
+        assert child.stdout.endswith(f"{expected}\n"), child.stdout + child.stderr
+    assert re.match(r"Numba's own numba\.cuda \(.*\) was imported before numba-cuda could replace it: import idt\.flow",
+                    child.stdout)
+
+
+@pytest.fixture(autouse=True)
+def current():
+    """Device 0 is current in each test, and what a test leaves behind is freed while it is."""
+    if not SIMULATED and not gpu():
+        yield
+        return
+    with gpu_kernels._current(0):
+        yield
+        gc.collect()  # an error that a test has caught and its frame refer to each other
+
+
 def image(height, width, *, seed=0, shift=(0, 0)):
     """Smooth noise (height, width) uint8; what is at p without a shift is at p + shift (x, y) with it."""
     noise = np.random.default_rng(seed).normal(size=(height + 12, width + 12))
@@ -139,6 +173,12 @@ def batch_of(params, images, pairs):
     return batch
 
 
+def synchronise(batch):
+    """Wait for what the batch has launched."""
+    if not SIMULATED:
+        batch._stream.synchronize()
+
+
 def put(batch, level, flows):
     """Give the batch a flow (pairs, h, w, 2) on a level, on side 0, and NaN wherever it must write before it reads."""
     at = batch._levels[level]
@@ -146,6 +186,7 @@ def put(batch, level, flows):
     planes = state[:, :, :at.height * at.pitch].reshape(*state.shape[:2], at.height, at.pitch)
     planes[:, :2, :, :at.width] = np.moveaxis(flows, 3, 1)
     planes[:, 4:8, :, :at.width] = 0
+    synchronise(batch)
     batch._state.copy_to_device(state)
     batch._control.copy_to_device(np.zeros(batch._control.shape, np.int32))
 
@@ -153,6 +194,7 @@ def put(batch, level, flows):
 def read(batch, level):
     """Flow (pairs, h, w, 2), dual variables theta p (pairs, 4, h, w), data term (pairs, 3, h, w), launches (pairs,)."""
     at = batch._levels[level]
+    synchronise(batch)
     state = batch._state.copy_to_host()
     planes = state[:, :, :at.height * at.pitch].reshape(*state.shape[:2], at.height, at.pitch)[..., :at.width]
     flow_side, dual_side, launches = batch._control.copy_to_host()[batch._copy]
@@ -179,6 +221,7 @@ def test_pyramids(step):
     params = TVL1Params(scales=3, scale_step=step)
     images = [image(27, 35, seed=s) for s in range(2)]
     batch = batch_of(params, images, [(0, 1)])
+    synchronise(batch)
     pyramids = batch._pyramids.copy_to_host()
     assert len(batch._levels) == (3 if step == 0.8 else 2)
     for grey, pyramid in zip(images, pyramids, strict=True):

@@ -150,9 +150,11 @@ def test_several_flows_at_a_time(tmp_path, monkeypatch):
 
     monkeypatch.setattr(idt.estimate, "_probe_flow", probe)
     monkeypatch.setattr(idt.flow.devices, "_count", lambda: 4)
+    monkeypatch.setattr(idt.flow.devices, "_check", lambda number: None)
+    monkeypatch.setattr(idt.flow.devices, "_sharing", 1)
     assert [estimate_flow(inputs, "out", device=device, jobs=jobs).seconds for device, jobs in (
         ("cuda", 2), ("cuda:1,2", 1), ("cuda:1,2", 3))] == pytest.approx([7.5, 7.5, 4.5])
-    assert used == ["cuda"] * 3 + ["cuda:1,2"] * 3 + ["cuda:1"] * 3
+    assert used == ["cuda:0"] * 3 + ["cuda:1,2"] * 3 + ["cuda:1"] * 3
 
 
 def test_the_table():

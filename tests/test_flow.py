@@ -13,9 +13,9 @@ import pytest
 
 import idt.flow
 import synthetic
-from idt.errors import DeviceError, ParameterError
-from idt.flow import METHODS, compute, method_for, pairs, sequence
-from idt.flow.devices import gpus_of, one_of
+from idt.errors import DeviceError, NoDeviceError, ParameterError
+from idt.flow import METHODS, compute, devices, method_for, pairs, sequence
+from idt.flow.devices import gpus_of, one_of, processes_on, settled
 from idt.flow.dis import DIS, DeepFlow
 from idt.flow.farneback import Farneback
 from idt.flow.pyramid import scale_factors, scale_sizes
@@ -392,11 +392,13 @@ def test_memory_does_not_grow_with_the_number_of_frames():
 class FakeGPUs:
     """In place of `idt.flow._tvl1_cuda`: devices that solve no more than `most` pairs at a time.
 
-    The flow of images of one grey value each is that value of the first, then of the second.
+    The flow of images of one grey value each is that value of the first, then of the second. `broken` has for each
+    device that cannot be used the reason.
     """
 
-    def __init__(self, monkeypatch, count, *, capacity=1000, most=1000, hook=None):
-        self.solved, self.refused, self.made, self.uploaded = [], [], [], []
+    def __init__(self, monkeypatch, count, *, capacity=1000, most=1000, hook=None, broken=None):
+        self.solved, self.refused, self.made, self.closed, self.uploaded = [], [], [], [], []
+        self.broken = broken or {}
         gpus = self
 
         class Solver:
@@ -404,8 +406,12 @@ class FakeGPUs:
                 gpus.made.append((width, height, params, device))
                 self.size, self.device, self.busy = (height, width), device, False
 
-            def capacity(self):
-                return capacity
+            def capacity(self, processes):
+                return capacity // processes
+
+            def close(self):
+                assert not self.busy, "a solver is closed when it is idle"
+                gpus.closed.append(self.device)
 
             def solve(self, images, numbers):
                 assert not self.busy, "a solver serves one thread at a time"
@@ -427,8 +433,12 @@ class FakeGPUs:
                     self.busy = False
 
         module = ModuleType("idt.flow._tvl1_cuda")
-        module.Solver, module.devices = Solver, lambda: self.devices()
+        module.Solver, module.devices, module.check = Solver, lambda: self.devices(), self.check
         self.count = count
+        monkeypatch.setattr(devices, "_made", [])
+        monkeypatch.setattr(devices, "_sharing", 1)
+        monkeypatch.setattr(devices, "_BATCH", 64 * 4 * 6)  # of pixels: 64 pairs of the greys below
+        devices._warn_once.cache_clear()
         monkeypatch.setitem(sys.modules, "idt.flow._tvl1_cuda", module)
         monkeypatch.setattr(idt.flow, "_tvl1_cuda", module, raising=False)
 
@@ -436,6 +446,10 @@ class FakeGPUs:
         if isinstance(self.count, Exception):
             raise self.count
         return self.count
+
+    def check(self, number):
+        if number in self.broken:
+            raise DeviceError(self.broken[number])
 
 
 def greys(count):
@@ -453,21 +467,75 @@ def assert_in_order(flows, count, step=1):
 @pytest.mark.parametrize(("device", "count", "expected"), [
     ("cpu", 0, ()), ("cpu", 2, ()), ("cuda", 1, (0,)), ("cuda", 3, (0,)), ("cuda:0", 1, (0,)), ("cuda:2", 3, (2,)),
     ("cuda:0,1", 2, (0, 1)), ("cuda:1,0", 2, (1, 0)), ("cuda:1,1", 2, (1,)), ("cuda:01", 2, (1,)),
-    ("auto", 1, (0,)), ("auto", 3, (0, 1, 2)), ("auto", DeviceError("none"), ())])
+    ("auto", 1, (0,)), ("auto", 3, (0, 1, 2)), ("auto", NoDeviceError("none"), ())])
 def test_device_names(device, count, expected, monkeypatch):
     FakeGPUs(monkeypatch, count)
     assert gpus_of(device, "tvl1") == expected
 
 
 @pytest.mark.parametrize(("device", "count", "expected"), [
-    ("cpu", 2, ["cpu"] * 5), ("cuda", 2, ["cuda"] * 5), ("cuda:1", 2, ["cuda:1"] * 5),
-    ("cuda:0,1", 2, ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]),
+    ("cpu", 2, ["cpu"] * 5), ("cuda", 2, ["cuda:0"] * 5), ("cuda:1", 2, ["cuda:1"] * 5),
+    ("cuda", 1, ["cuda:0"] * 5), ("cuda:0,1", 2, ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]),
     ("cuda:3,1,2", 4, ["cuda:3", "cuda:1", "cuda:2", "cuda:3", "cuda:1"]),
-    ("auto", 2, ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]), ("auto", 1, ["auto"] * 5),
-    ("auto", DeviceError("none"), ["auto"] * 5)])
+    ("auto", 2, ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:0"]), ("auto", 1, ["cuda:0"] * 5),
+    ("auto", NoDeviceError("none"), ["auto"] * 5)])
 def test_processes_take_gpus_in_turn(device, count, expected, monkeypatch):
     FakeGPUs(monkeypatch, count)
     assert [one_of(device, "tvl1", number) for number in range(5)] == expected
+
+
+@pytest.mark.parametrize(("device", "cores", "expected"), [
+    ("cpu", 8, None), ("cuda", 1, 1), ("cuda", 4, 4), ("cuda:1", 16, 6), ("cuda:0,2", 16, 12), ("auto", 1, 3),
+    ("auto", 64, 18)])
+def test_several_processes_feed_a_gpu(device, cores, expected, monkeypatch):
+    FakeGPUs(monkeypatch, 3)
+    assert processes_on(device, "tvl1", cores) == expected
+
+
+@pytest.mark.parametrize(("device", "processes", "share"), [("cuda", 4, 4), ("cuda:0,1", 4, 2), ("cuda:0,1", 5, 3),
+                                                            ("cuda", 1, 1)])
+def test_processes_share_the_memory_of_a_gpu(device, processes, share, monkeypatch):
+    """The memory holds 96 pairs, for two solvers of each process."""
+    gpus = FakeGPUs(monkeypatch, 2, capacity=96)
+    assert_in_order(list(sequence(greys(100), device=one_of(device, "tvl1", 0, processes))), 100)
+    assert max(size for _, size in gpus.solved) == 96 // share // 2
+
+
+@pytest.mark.parametrize(("width", "height", "pairs"), [
+    (32, 32, 256), (160, 120, 256), (320, 240, 74), (640, 480, 18), (1920, 1080, 2), (3840, 2160, 1)])
+def test_large_images_make_small_batches(width, height, pairs, monkeypatch):
+    batch = devices._BATCH
+    FakeGPUs(monkeypatch, 1)
+    monkeypatch.setattr(devices, "_BATCH", batch)
+    assert devices._Batches(width, height, PRESETS["opencv"], (0,)).size == pairs
+
+
+def test_auto_leaves_out_what_cannot_be_used_and_says_why_once(monkeypatch, caplog, clip):
+    FakeGPUs(monkeypatch, 3, broken={1: "The GPU cuda:1 cannot be used."})
+    with caplog.at_level(logging.WARNING, "idt"):
+        assert [gpus_of("auto", "tvl1") for _ in range(3)] == [(0, 2)] * 3
+        assert settled("auto", "tvl1") == "cuda:0,2"
+    assert [record.getMessage() for record in caplog.records] == [
+        "device is auto, which leaves a GPU out: The GPU cuda:1 cannot be used."]
+    with pytest.raises(DeviceError, match=r"^The GPU cuda:1 cannot be used\.$"):
+        gpus_of("cuda:0,1", "tvl1")
+
+    caplog.clear()
+    FakeGPUs(monkeypatch, DeviceError("The driver does not start."))
+    with caplog.at_level(logging.WARNING, "idt"):
+        for _ in range(2):
+            found = compute(clip[0], clip[1], device="auto")
+    np.testing.assert_array_equal(found, compute(clip[0], clip[1]))
+    assert [record.getMessage() for record in caplog.records] == [
+        "device is auto, which leaves a GPU out: The driver does not start."]
+
+
+def test_where_there_is_no_gpu_auto_is_silent(monkeypatch, caplog):
+    FakeGPUs(monkeypatch, NoDeviceError("No CUDA device."))
+    with caplog.at_level(logging.WARNING, "idt"):
+        assert [settled(device, method) for device, method in (
+            ("auto", "tvl1"), ("auto", "dis"), ("cpu", "tvl1"), ("cuda:3", "tvl1"))] == ["cpu", "cpu", "cpu", "cuda:3"]
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("device", ["", "gpu", "CPU", "cuda:", "cuda:a", "cuda:-1", "cuda:0,", "cuda:,0", "cuda:0;1",
@@ -525,7 +593,7 @@ def test_without_numba_cuda(monkeypatch, clip):
 
 
 def test_without_a_gpu_auto_is_the_cpu(monkeypatch, clip):
-    FakeGPUs(monkeypatch, DeviceError("No CUDA device."))
+    FakeGPUs(monkeypatch, NoDeviceError("No CUDA device."))
     found = list(sequence(clip, device="auto", threads=2))
     for flow, expected in zip(found, sequence(clip), strict=True):
         np.testing.assert_array_equal(flow, expected)
@@ -597,8 +665,8 @@ def test_a_single_pair_that_does_not_fit(monkeypatch, caplog):
     FakeGPUs(monkeypatch, 1, most=0)
     with pytest.raises(DeviceError) as error:
         compute(*greys(2), device="cuda")
-    assert str(error.value) == ("The memory of the GPU does not hold one pair of 6x4 pixels: use device cpu, or "
-                                "smaller images (short_side).")
+    assert str(error.value) == ("The memory of the GPU does not hold one pair of 6x4 pixels: use device cpu, smaller "
+                                "images (short_side), or fewer processes on each GPU (jobs).")
     assert not caplog.records
     with pytest.raises(DeviceError, match="does not hold one pair of 6x4 pixels"):
         list(sequence(greys(100), device="cuda"))
@@ -626,6 +694,56 @@ def test_an_error_of_the_frames_surfaces_after_the_flows_of_the_gpu(device, plac
     with pytest.raises(OSError, match="the camera is gone"):
         found.extend(sequence(Counted(greys(50), fails_at=place), device=device))
     assert_in_order(found, place)
+    assert not threads_of_ours()
+
+
+def test_solvers_are_kept_for_images_of_the_same_size(monkeypatch):
+    """Those of other sizes or parameters are closed before new ones are made, but not those in use."""
+    gpus = FakeGPUs(monkeypatch, 2)
+    for _ in range(3):
+        assert_in_order(list(sequence(greys(100), device="cuda:0,1")), 100)
+    assert [made[3] for made in gpus.made] == [0, 1] * 2
+    assert gpus.closed == []
+
+    running = sequence(greys(10), device="cuda:0,1")
+    next(running)
+    list(sequence(greys(3), device="cuda:1"))
+    assert (len(gpus.made), gpus.closed) == (6, [])
+    list(sequence(greys(3), device="cuda:1", params="accurate"))
+    assert (len(gpus.made), gpus.closed) == (8, [1, 1])
+    running.close()
+    devices.release_gpus()
+    assert sorted(gpus.closed) == [0, 0] + [1] * 6
+    assert_in_order(list(sequence(greys(100), device="cuda:1")), 100)
+    assert len(gpus.made) == 10
+
+
+def test_kernels_are_compiled_on_each_gpu(monkeypatch):
+    gpus = FakeGPUs(monkeypatch, 3)
+    devices.compile_on((0, 2), PRESETS["accurate"])
+    assert gpus.solved == [(0, 1), (2, 1)]
+    assert sorted(gpus.closed) == [0, 0, 2, 2]
+    assert {made[2] for made in gpus.made} == {PRESETS["accurate"]}
+
+
+def test_a_lone_pair_may_have_the_memory_of_all_solvers(monkeypatch, caplog):
+    """The memory holds one pair; a solver that finds none waits until the other is idle, and has it close."""
+    holding, refused = set(), threading.Event()
+
+    def hook(solver, images, numbers):
+        if holding - {solver}:
+            refused.set()
+            raise MemoryError("no room while the other solver has it")
+        holding.add(solver)
+        assert refused.wait(20)
+
+    gpus = FakeGPUs(monkeypatch, 1, capacity=2, hook=hook)
+    close = sys.modules["idt.flow._tvl1_cuda"].Solver.close
+    monkeypatch.setattr(sys.modules["idt.flow._tvl1_cuda"].Solver, "close",
+                        lambda solver: (holding.discard(solver), close(solver)))
+    assert_in_order(list(sequence(greys(20), device="cuda")), 20)
+    assert gpus.closed
+    assert not caplog.records
     assert not threads_of_ours()
 
 
