@@ -31,6 +31,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import os
 import threading
 import traceback
 import warnings
@@ -633,6 +634,7 @@ def _sums_of(levels: Sequence[_Level]) -> int:
 # Starting
 
 
+@functools.cache
 def devices() -> int:
     """Return the number of CUDA devices, at least 1, whether or not they can be used.
 
@@ -660,9 +662,13 @@ def devices() -> int:
     return count
 
 
-@functools.cache
 def check(device: int) -> None:
     """Raise `DeviceError` unless the device runs a kernel; the message says why, and what is installed."""
+    _check(device, os.getpid())  # a process that was forked cannot use what its parent has started
+
+
+@functools.cache
+def _check(device: int, process: int) -> None:
     if not cuda.config.ENABLE_CUDASIM:
         if not cuda.is_available():
             raise DeviceError("A CUDA device is there, but not the libraries to compile for it: pip install "

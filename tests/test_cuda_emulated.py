@@ -222,6 +222,27 @@ print(len(warnings_of(lambda: compute(a, b, params=QUICK, device="auto"))))
     assert ended.lines[1] == str(warnings)
 
 
+def test_without_the_compiler_libraries_and_after_a_fork(emulator):
+    ended = emulator.python("""
+import os
+from unittest import mock
+a, b = video(2)
+with mock.patch("numba.cuda.is_available", return_value=False):
+    print(reason(lambda: compute(a, b, device="cuda")))
+compute(a, b, params=QUICK, device="cuda")
+sys.stdout.flush()
+child = os.fork()
+if not child:
+    print(reason(lambda: compute(a, b, params=QUICK, device="cuda")), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+""")
+    assert ended.lines[0] == ('A CUDA device is there, but not the libraries to compile for it: pip install '
+                              '"densetraj[gpu]", or "densetraj[gpu12]" where the driver is older than CUDA 13.')
+    assert re.match(r"The GPU cuda:0 cannot be used \(.*CUDA initialized before forking\); its driver", ended.lines[1])
+    ended.assert_clean()
+
+
 def test_a_small_gpu(emulator):
     """Batches are made for the memory there is, halved when it is less than was said, and a lone pair has all of it."""
     ended = emulator.python("""
