@@ -20,7 +20,7 @@ one. Of 64 x 32 pixels 56 x 24 are stored, 60 % over all levels of 320 x 240 and
 of 64 x 40 would store 70 % but leave room for one block alone. A launch moves about 83 bytes a pixel. No kernel spills;
 the data term takes 440 to 472 instructions a pixel and warp.
 
-Convergence. Blocks leave the sum of their squared changes in memory; the last of a pair to do so (a ticket tells) adds
+Convergence. Blocks leave the sum of their squared changes in memory; the last of a pair to do so (by its ticket) adds
 all up in fixed order, hence without a difference between runs, and marks the pair as converged, whose blocks return at
 once from then on. When that was the last pair it writes to memory of the host, which looks there without waiting for
 the device to fall idle and stays only AHEAD launches ahead of it.

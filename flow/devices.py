@@ -44,8 +44,8 @@ def gpus_of(device: str, method: str) -> tuple[int, ...]:
     Parameters
     ----------
     device : str
-        ``cpu``; ``cuda``, the first GPU; ``cuda:1``; ``cuda:0,1``; ``auto``: all GPUs, or the CPU where there is none
-        or `method` has no GPU form.
+        ``cpu``; ``cuda``, the first GPU; ``cuda:1``; ``cuda:0,1``; ``auto``: all GPUs that can be used, or the
+        CPU where there is none or `method` has no GPU form; why a GPU is left out is logged as a warning, once.
     method : str
         Name of the flow method.
 
@@ -54,7 +54,7 @@ def gpus_of(device: str, method: str) -> tuple[int, ...]:
     ParameterError
         The device is none of these, or the method runs on the CPU alone.
     DeviceError
-        There is no such GPU; the message says what was looked for and what to install.
+        There is no such GPU, or it cannot be used; the message says why, and what to do.
     """
     if device == "cpu":
         return ()
@@ -296,7 +296,7 @@ class _Batches:
         return self.solve(batch[:half]) + self.solve(batch[half:])
 
     def _solve_alone(self, batch: list[Pair]) -> list[FloatArray]:
-        """Solve with the memory of all solvers what has no room beside them."""
+        """Solve a pair for which the other solvers leave no room: they give their memory back."""
         with self._all() as solvers:
             for solver in solvers:
                 solver.close()

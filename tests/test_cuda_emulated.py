@@ -225,12 +225,15 @@ print(len(warnings_of(lambda: compute(a, b, params=QUICK, device="auto"))))
 def test_without_the_compiler_libraries_and_after_a_fork(emulator):
     ended = emulator.python("""
 import os
+import warnings
 from unittest import mock
+from idt.flow import _tvl1_cuda
 a, b = video(2)
-with mock.patch("numba.cuda.is_available", return_value=False):
+with mock.patch.object(_tvl1_cuda.cuda, "is_available", return_value=False):
     print(reason(lambda: compute(a, b, device="cuda")))
 compute(a, b, params=QUICK, device="cuda")
 sys.stdout.flush()
+warnings.simplefilter("ignore")  # of other threads, which Python 3.12 counts
 child = os.fork()
 if not child:
     print(reason(lambda: compute(a, b, params=QUICK, device="cuda")), flush=True)
