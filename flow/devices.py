@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Pair = tuple[ByteArray, ByteArray]
 
 _KEPT = 8  # prepared images; preparing one again costs little beside a solve
-_BATCH = 5_700_000  # pixels: sixteen times the tiles that the largest GPU works on at a time, so that none waits long
+_BATCH = 5_700_000  # pixels, 16 times what an H200 works on at a time, so that few of its blocks idle at the end
 _MOST_PAIRS = 256  # of small images; more gain nothing and let a whole video wait for its first flow
 _SOLVERS = 2  # on each GPU in each process: one's copies overlap with the other's kernels
 _PROCESSES = 6  # on each GPU: one decodes, solves and encodes some 400 pairs of 320x240 a second at most
@@ -95,7 +95,7 @@ def _usable() -> tuple[int, ...]:
 
 @functools.cache
 def _warn_once(reason: str) -> None:
-    _log.warning("device is auto, which leaves a GPU out: %s", reason)
+    _log.warning("device is auto, which does without a GPU: %s", reason)
 
 
 def _count() -> int:
@@ -262,7 +262,7 @@ class _Batches:
         solvers = [Solver(width, height, params, device=n) for _ in range(_SOLVERS) for n in numbers]
         self.solvers = len(solvers)
         self.size = max(1, min(_largest(width, height), *(s.capacity(_sharing) // _SOLVERS for s in solvers)))
-        self._told = False
+        self._warned = False
         self._lock = threading.Lock()
         self._alone = threading.Lock()
         self._idle: queue.LifoQueue[Solver] = queue.LifoQueue()  # one that has memory already comes first
@@ -288,10 +288,10 @@ class _Batches:
             return self._solve_alone(batch)
         half = len(batch) // 2
         with self._lock:
-            if not self._told:
+            if not self._warned:
                 _log.warning("The memory of the GPU does not hold %d pairs of %s pixels at once: going on with fewer.",
                              len(batch), self._what)
-            self._told = True
+            self._warned = True
             self.size = min(self.size, half)
         return self.solve(batch[:half]) + self.solve(batch[half:])
 

@@ -416,6 +416,9 @@ def test_memory_is_foreseen():
     solver = gpu_kernels.Solver(50, 40, params)
     assert solver.capacity() >= 1
     assert solver.capacity() * foreseen <= (2**30 if SIMULATED else 2**42)
+    if not SIMULATED:
+        memory = gpu_kernels.cuda.current_context().get_memory_info()
+        assert solver.capacity(1000) == int(0.9 * memory.total / 1000) // foreseen
 
 
 @here

@@ -199,7 +199,7 @@ print(all(np.array_equal(flow, compute(a, b, params=TWO)) for flow in found), le
     first, second, warnings, same = ended.lines
     assert re.fullmatch(message, first)
     assert re.fullmatch(message, second)
-    assert re.fullmatch(rf"\['device is auto, which leaves a GPU out: {message}'\]", warnings)
+    assert re.fullmatch(rf"\['device is auto, which does without a GPU: {message}'\]", warnings)
     assert same == "True 3"
     ended.assert_clean()
 
