@@ -61,7 +61,8 @@ def compute(a: npt.ArrayLike, b: npt.ArrayLike, *, method: str = "tvl1", device:
         ``farneback`` is the variant of improved dense trajectories on up to eight scales, while the shorter side has
         at least 32 pixels; see the modules of these names in `idt.flow`, and `idt.flow.dis` for ``deepflow``.
     device : str
-        ``cpu``, ``cuda``, ``cuda:1`` or ``auto``, which is a GPU where there is one; only ``tvl1`` runs on one.
+        ``cpu``, ``cuda``, ``cuda:1`` or ``auto``, which is a GPU where there is one that can be used; only ``tvl1``
+        runs on one.
     params : TVL1Params or str, optional
         Of ``tvl1``: parameters, or the name of a preset, ``opencv`` (the default) or ``accurate``.
 
@@ -75,7 +76,7 @@ def compute(a: npt.ArrayLike, b: npt.ArrayLike, *, method: str = "tvl1", device:
     ParameterError
         The images are no grey uint8 images of one size, or method, device or params is unknown.
     DeviceError
-        There is no such GPU.
+        There is no such GPU, or it cannot be used; the message says why.
     """
     return next(pairs([(np.asarray(a), np.asarray(b))], method=method, device=device, params=params))
 

@@ -20,7 +20,7 @@ one. Of 64 x 32 pixels 56 x 24 are stored, 60 % over all levels of 320 x 240 and
 of 64 x 40 would store 70 % but leave room for one block alone. A launch moves about 83 bytes a pixel. No kernel spills;
 the data term takes 440 to 472 instructions a pixel and warp.
 
-Convergence. Blocks leave the sum of their squared changes in memory; the last of a pair to do so (a ticket tells) adds
+Convergence. Blocks leave the sum of their squared changes in memory; the last of a pair to do so (by its ticket) adds
 all up in fixed order, hence without a difference between runs, and marks the pair as converged, whose blocks return at
 once from then on. When that was the last pair it writes to memory of the host, which looks there without waiting for
 the device to fall idle and stays only AHEAD launches ahead of it.
@@ -31,6 +31,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import os
 import threading
 import traceback
 import warnings
@@ -633,6 +634,7 @@ def _sums_of(levels: Sequence[_Level]) -> int:
 # Starting
 
 
+@functools.cache
 def devices() -> int:
     """Return the number of CUDA devices, at least 1, whether or not they can be used.
 
@@ -660,9 +662,13 @@ def devices() -> int:
     return count
 
 
-@functools.cache
 def check(device: int) -> None:
     """Raise `DeviceError` unless the device runs a kernel; the message says why, and what is installed."""
+    _check(device, os.getpid())  # a process that was forked cannot use what its parent has started
+
+
+@functools.cache
+def _check(device: int, process: int) -> None:
     if not cuda.config.ENABLE_CUDASIM:
         if not cuda.is_available():
             raise DeviceError("A CUDA device is there, but not the libraries to compile for it: pip install "

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Pair = tuple[ByteArray, ByteArray]
 
 _KEPT = 8  # prepared images; preparing one again costs little beside a solve
-_BATCH = 5_700_000  # pixels: sixteen times the tiles that the largest GPU works on at a time, so that none waits long
+_BATCH = 5_700_000  # pixels, 16 times what an H200 works on at a time, so that few of its blocks idle at the end
 _MOST_PAIRS = 256  # of small images; more gain nothing and let a whole video wait for its first flow
 _SOLVERS = 2  # on each GPU in each process: one's copies overlap with the other's kernels
 _PROCESSES = 6  # on each GPU: one decodes, solves and encodes some 400 pairs of 320x240 a second at most
@@ -44,8 +44,8 @@ def gpus_of(device: str, method: str) -> tuple[int, ...]:
     Parameters
     ----------
     device : str
-        ``cpu``; ``cuda``, the first GPU; ``cuda:1``; ``cuda:0,1``; ``auto``: all GPUs, or the CPU where there is none
-        or `method` has no GPU form.
+        ``cpu``; ``cuda``, the first GPU; ``cuda:1``; ``cuda:0,1``; ``auto``: all GPUs that can be used, or the
+        CPU where there is none or `method` has no GPU form; why a GPU is left out is logged as a warning, once.
     method : str
         Name of the flow method.
 
@@ -54,7 +54,7 @@ def gpus_of(device: str, method: str) -> tuple[int, ...]:
     ParameterError
         The device is none of these, or the method runs on the CPU alone.
     DeviceError
-        There is no such GPU; the message says what was looked for and what to install.
+        There is no such GPU, or it cannot be used; the message says why, and what to do.
     """
     if device == "cpu":
         return ()
@@ -95,7 +95,7 @@ def _usable() -> tuple[int, ...]:
 
 @functools.cache
 def _warn_once(reason: str) -> None:
-    _log.warning("device is auto, which leaves a GPU out: %s", reason)
+    _log.warning("device is auto, which does without a GPU: %s", reason)
 
 
 def _count() -> int:
@@ -262,7 +262,7 @@ class _Batches:
         solvers = [Solver(width, height, params, device=n) for _ in range(_SOLVERS) for n in numbers]
         self.solvers = len(solvers)
         self.size = max(1, min(_largest(width, height), *(s.capacity(_sharing) // _SOLVERS for s in solvers)))
-        self._told = False
+        self._warned = False
         self._lock = threading.Lock()
         self._alone = threading.Lock()
         self._idle: queue.LifoQueue[Solver] = queue.LifoQueue()  # one that has memory already comes first
@@ -288,15 +288,15 @@ class _Batches:
             return self._solve_alone(batch)
         half = len(batch) // 2
         with self._lock:
-            if not self._told:
+            if not self._warned:
                 _log.warning("The memory of the GPU does not hold %d pairs of %s pixels at once: going on with fewer.",
                              len(batch), self._what)
-            self._told = True
+            self._warned = True
             self.size = min(self.size, half)
         return self.solve(batch[:half]) + self.solve(batch[half:])
 
     def _solve_alone(self, batch: list[Pair]) -> list[FloatArray]:
-        """Solve with the memory of all solvers what has no room beside them."""
+        """Solve a pair for which the other solvers leave no room: they give their memory back."""
         with self._all() as solvers:
             for solver in solvers:
                 solver.close()

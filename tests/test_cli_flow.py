@@ -428,3 +428,23 @@ def test_each_process_has_one_gpu(folder, monkeypatch, workers, number, device):
     monkeypatch.setattr(idt.batch, "run", lambda jobs, work, output, **_: work(jobs[0], None))
     idt.batch.flow_videos("videos/a.avi", "out", device="cuda:2,0", workers=workers)
     assert used == [device]
+
+
+@pytest.mark.parametrize(("workers", "device"), [(Workers(jobs=2), "cuda:1"), (None, "cuda:1"),
+                                                 (Workers(backend="dask"), "auto")])
+def test_auto_is_settled_before_processes_of_this_machine_begin(folder, monkeypatch, caplog, workers, device):
+    """Each machine of a cluster has GPUs of its own."""
+    def check(number):
+        if number == 0:
+            raise DeviceError("The GPU cuda:0 cannot be used.")
+
+    used = []
+    idt.flow.devices._warn_once.cache_clear()
+    monkeypatch.setattr(idt.flow.devices, "_count", lambda: 2)
+    monkeypatch.setattr(idt.flow.devices, "_check", check)
+    monkeypatch.setattr(idt.batch, "run", lambda jobs, work, output, **_: used.append(work.keywords["device"]))
+    with caplog.at_level("WARNING", "idt"):
+        idt.batch.flow_videos("videos/a.avi", "out", device="auto", workers=workers)
+    assert used == [device]
+    assert [record.getMessage() for record in caplog.records] == [
+        "device is auto, which does without a GPU: The GPU cuda:0 cannot be used."]

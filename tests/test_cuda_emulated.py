@@ -199,7 +199,7 @@ print(all(np.array_equal(flow, compute(a, b, params=TWO)) for flow in found), le
     first, second, warnings, same = ended.lines
     assert re.fullmatch(message, first)
     assert re.fullmatch(message, second)
-    assert re.fullmatch(rf"\['device is auto, which leaves a GPU out: {message}'\]", warnings)
+    assert re.fullmatch(rf"\['device is auto, which does without a GPU: {message}'\]", warnings)
     assert same == "True 3"
     ended.assert_clean()
 
@@ -220,6 +220,30 @@ print(len(warnings_of(lambda: compute(a, b, params=QUICK, device="auto"))))
 """, **setting)
     assert re.match(message, ended.lines[0]), ended.out
     assert ended.lines[1] == str(warnings)
+
+
+def test_without_the_compiler_libraries_and_after_a_fork(emulator):
+    ended = emulator.python("""
+import os
+import warnings
+from unittest import mock
+from idt.flow import _tvl1_cuda
+a, b = video(2)
+with mock.patch.object(_tvl1_cuda.cuda, "is_available", return_value=False):
+    print(reason(lambda: compute(a, b, device="cuda")))
+compute(a, b, params=QUICK, device="cuda")
+sys.stdout.flush()
+warnings.simplefilter("ignore")  # of other threads, which Python 3.12 counts
+child = os.fork()
+if not child:
+    print(reason(lambda: compute(a, b, params=QUICK, device="cuda")), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+""")
+    assert ended.lines[0] == ('A CUDA device is there, but not the libraries to compile for it: pip install '
+                              '"densetraj[gpu]", or "densetraj[gpu12]" where the driver is older than CUDA 13.')
+    assert re.match(r"The GPU cuda:0 cannot be used \(.*CUDA initialized before forking\); its driver", ended.lines[1])
+    ended.assert_clean()
 
 
 def test_a_small_gpu(emulator):

@@ -516,7 +516,7 @@ def test_auto_leaves_out_what_cannot_be_used_and_says_why_once(monkeypatch, capl
         assert [gpus_of("auto", "tvl1") for _ in range(3)] == [(0, 2)] * 3
         assert settled("auto", "tvl1") == "cuda:0,2"
     assert [record.getMessage() for record in caplog.records] == [
-        "device is auto, which leaves a GPU out: The GPU cuda:1 cannot be used."]
+        "device is auto, which does without a GPU: The GPU cuda:1 cannot be used."]
     with pytest.raises(DeviceError, match=r"^The GPU cuda:1 cannot be used\.$"):
         gpus_of("cuda:0,1", "tvl1")
 
@@ -527,7 +527,7 @@ def test_auto_leaves_out_what_cannot_be_used_and_says_why_once(monkeypatch, capl
             found = compute(clip[0], clip[1], device="auto")
     np.testing.assert_array_equal(found, compute(clip[0], clip[1]))
     assert [record.getMessage() for record in caplog.records] == [
-        "device is auto, which leaves a GPU out: The driver does not start."]
+        "device is auto, which does without a GPU: The driver does not start."]
 
 
 def test_where_there_is_no_gpu_auto_is_silent(monkeypatch, caplog):
