@@ -10,7 +10,7 @@ Conventions: an image is (h, w), a flow (h, w, 2) with x then y, points are (n, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ Array = NDArray[np.generic]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 UInt8 = NDArray[np.uint8]
+Rounding = Callable[[Float64], Float64]
 
 SQRT2 = np.float32(np.sqrt(2.0))
 
@@ -282,7 +283,13 @@ def farneback(grey_a: UInt8, grey_b: UInt8, scales: int) -> list[Float32]:
 
 # TV-L1 flow, which is no part of ALGORITHM.md: from Zach 2007 and IPOL 2013 (equations named), and the departures that
 # flow/tvl1.py states. Images are float64 (h, w) of grey values, flows (h, w, 2), dual variables (2, 2, h, w): of u1 and
-# u2, along x and y. Float64 throughout.
+# u2, along x and y. Float64 throughout; `rounded` is applied to what a solver in single precision would round, so that
+# `rounding.Noise` shows how far such a solver may be from this one.
+
+
+def exactly(values: Float64) -> Float64:
+    """Round nothing."""
+    return values
 
 
 def tvl1_sizes(width: int, height: int, params: TVL1Params) -> list[tuple[int, int]]:
@@ -310,12 +317,12 @@ def tvl1_resize(image: Array, width: int, height: int, ratio: tuple[float, float
     return rows[y0] * (1 - fy[:, None]) + rows[y1] * fy[:, None]
 
 
-def tvl1_pyramid(grey: UInt8, params: TVL1Params) -> list[Float64]:
+def tvl1_pyramid(grey: UInt8, params: TVL1Params, rounded: Rounding = exactly) -> list[Float64]:
     """Levels of an image, finest first, each resized from the one before without a blur."""
     height, width = grey.shape
     levels = [grey.astype(np.float64)]
     for size in tvl1_sizes(width, height, params)[1:]:
-        levels.append(tvl1_resize(levels[-1], *size, (1 / params.scale_step, 1 / params.scale_step)))
+        levels.append(rounded(tvl1_resize(levels[-1], *size, (1 / params.scale_step, 1 / params.scale_step))))
     return levels
 
 
@@ -330,7 +337,8 @@ def interpolation_weights(fraction: Float64, interpolation: str) -> Float64:
     return np.where(distance <= 1, near, far)
 
 
-def tvl1_warp(image: Float64, flow: Float64, interpolation: str) -> tuple[Float64, Float64, NDArray[np.bool_]]:
+def tvl1_warp(image: Float64, flow: Float64, interpolation: str, rounded: Rounding = exactly
+              ) -> tuple[Float64, Float64, NDArray[np.bool_]]:
     """Image at x + flow (h, w), its gradient there (h, w, 2), and whether that place lies in the image (h, w).
 
     Beyond its border the image is continued by its last pixels; the gradient is the central difference of that.
@@ -341,16 +349,16 @@ def tvl1_warp(image: Float64, flow: Float64, interpolation: str) -> tuple[Float6
     gradient = np.zeros((*continued.shape, 2))
     gradient[:, 1:-1, 0] = (continued[:, 2:] - continued[:, :-2]) / 2
     gradient[1:-1, :, 1] = (continued[2:] - continued[:-2]) / 2
-    y, x = np.mgrid[:height, :width] + np.moveaxis(flow, 2, 0)[::-1]
+    y, x = rounded(np.mgrid[:height, :width] + np.moveaxis(flow, 2, 0)[::-1])
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
     i, j = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    along, down = interpolation_weights(x - i, interpolation), interpolation_weights(y - j, interpolation)
+    along, down = (rounded(interpolation_weights(f, interpolation)) for f in (x - i, y - j))
     fields = np.concatenate([continued[..., None], gradient], axis=2)
     total = np.zeros((height, width, 3))
     for r in range(4):
         for c in range(4):
-            total += (down[r] * along[c])[..., None] * fields[j + far - 1 + r, i + far - 1 + c]
+            total = rounded(total + (down[r] * along[c])[..., None] * fields[j + far - 1 + r, i + far - 1 + c])
     return total[..., 0], total[..., 1:], inside
 
 
@@ -373,34 +381,40 @@ def divergence(p: Float64) -> Float64:
 
 
 def tvl1_relax(flow: Float64, duals: Float64, image: Float64, warped: Float64, gradient: Float64,
-               inside: NDArray[np.bool_], params: TVL1Params) -> tuple[Float64, Float64, int]:
-    """Flow and dual variables after the iterations of one warp, and how many those were."""
-    start, threshold = flow, params.lambda_ * params.theta
+               inside: NDArray[np.bool_], params: TVL1Params, rounded: Rounding = exactly,
+               ends: Callable[[int, float], bool] | None = None) -> tuple[Float64, Float64, int]:
+    """Flow and dual variables after the iterations of one warp, and how many those were.
+
+    `ends` decides after each iteration, from its number and the sum of the squared changes, in place of the parameters.
+    """
+    threshold, ratio = params.lambda_ * params.theta, params.tau / params.theta
     square = (gradient**2).sum(2)
+    fixed = rounded(rounded(warped - image) - rounded(rounded(gradient * flow).sum(2)))
     for n in range(params.iterations):
         # Equation 15; a pixel that has no data term is left as it is.
-        rho = warped + (gradient * (flow - start)).sum(2) - image
+        rho = rounded(fixed + rounded(rounded(gradient * flow).sum(2)))
         step = np.where(square > 0, -rho / np.where(square > 0, square, 1), 0)
         step = np.where(rho < -threshold * square, threshold, np.where(rho > threshold * square, -threshold, step))
         v = flow + np.where(inside, step, 0)[..., None] * gradient
         # Equation 17, then one step of 18
-        new = v + params.theta * np.stack([divergence(p) for p in duals], axis=2)
-        for k in range(2):
-            slope = forward_gradient(new[..., k])
-            ratio = params.tau / params.theta
-            duals[k] = (duals[k] + ratio * slope) / (1 + ratio * np.sqrt((slope**2).sum(0)))
+        new = rounded(v + params.theta * np.stack([divergence(p) for p in duals], axis=2))
+        slopes = np.stack([rounded(forward_gradient(new[..., k])) for k in range(2)])
+        shares = rounded(1 / rounded(1 + ratio * rounded(np.sqrt((slopes**2).sum(1, keepdims=True)))))
+        duals = rounded(rounded(duals + ratio * slopes) * shares)
         change, flow = ((new - flow) ** 2).sum(), new
-        if change <= params.epsilon**2 * flow[..., 0].size:
+        converged = change <= params.epsilon**2 * flow[..., 0].size
+        if ends(n + 1, float(change)) if ends else converged:
             return flow, duals, n + 1
     return flow, duals, params.iterations
 
 
-def tvl1_level(a: Float64, b: Float64, flow: Float64, params: TVL1Params) -> tuple[Float64, list[int]]:
+def tvl1_level(a: Float64, b: Float64, flow: Float64, params: TVL1Params, rounded: Rounding = exactly,
+               ends: Callable[[int, float], bool] | None = None) -> tuple[Float64, list[int]]:
     """Flow of one level from a start, and the number of iterations of each warp."""
     duals, counts = np.zeros((2, 2, *a.shape)), []
     for _ in range(params.warps):
-        warped, gradient, inside = tvl1_warp(b, flow, params.interpolation)
-        flow, duals, count = tvl1_relax(flow, duals, a, warped, gradient, inside, params)
+        warped, gradient, inside = tvl1_warp(b, flow, params.interpolation, rounded)
+        flow, duals, count = tvl1_relax(flow, duals, a, warped, gradient, inside, params, rounded, ends)
         counts.append(count)
         if params.median > 1:
             flow = median(flow, params.median)
@@ -413,13 +427,15 @@ def tvl1_enlarge(flow: Float64, width: int, height: int, params: TVL1Params) -> 
     return np.stack([tvl1_resize(flow[..., k], width, height, ratio) for k in range(2)], axis=2) / params.scale_step
 
 
-def tvl1(a: UInt8, b: UInt8, params: TVL1Params) -> Float32:
-    """Flow (H, W, 2) from `a` to `b`, coarse to fine."""
+def tvl1(a: UInt8, b: UInt8, params: TVL1Params, rounded: Rounding = exactly,
+         ends: Callable[[int, float], bool] | None = None) -> Float32:
+    """Flow (H, W, 2) from `a` to `b`, coarse to fine; `rounded` and `ends` as of `tvl1_relax`."""
     flow: Float64 | None = None
-    for p, q in zip(reversed(tvl1_pyramid(a, params)), reversed(tvl1_pyramid(b, params)), strict=True):
+    levels = [tvl1_pyramid(image, params, rounded) for image in (a, b)]
+    for p, q in zip(*map(reversed, levels), strict=True):
         height, width = p.shape
-        flow = np.zeros((height, width, 2)) if flow is None else tvl1_enlarge(flow, width, height, params)
-        flow, _ = tvl1_level(p, q, flow, params)
+        flow = np.zeros((height, width, 2)) if flow is None else rounded(tvl1_enlarge(flow, width, height, params))
+        flow, _ = tvl1_level(p, q, flow, params, rounded, ends)
     assert flow is not None
     return flow.astype(np.float32)
 

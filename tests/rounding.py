@@ -1,0 +1,74 @@
+"""How far float32 may be from a float64 oracle: limits that follow from the arithmetic and hold on every processor.
+
+Processors differ in the order of their sums, in fused multiply-adds and in approximate roots and quotients, so a limit
+that was read off one of them may fail on another. Where a result is a fixed number of operations, `gamma` bounds its
+error whatever the order. Where a computation iterates, or decides (thresholds, medians, whether a place lies in the
+image), no such bound is of use: there `Noise` has the oracle itself make errors of the size of float32's, and what
+these do to the oracle's result is what a float32 kernel may differ by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+
+UNIT = 2.0**-24
+"""Unit roundoff of float32: the largest relative error of one operation."""
+
+
+def gamma(operations: float) -> float:
+    """Return a bound of the relative error after that many operations, one upon the result of another.
+
+    n u / (1 - n u): Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1. A sum of n products
+    x_i y_i, in any order and with or without fused multiply-adds, is within gamma(n) times the sum of |x_i y_i|.
+    """
+    return operations * UNIT / (1 - operations * UNIT)
+
+
+class Noise:
+    """Rounds to float32 with a random error of up to a quarter of a unit in the last place before it.
+
+    What is a float32 already stays what it is, as with every float32 operation; anything else becomes one of the two
+    float32 next to it, now and then the farther one, as after an operation or two more (Monte Carlo arithmetic).
+    Calls take turns in one pool of errors, at random places, because a fresh draw would take longer than the oracle.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._pool = self._rng.uniform(1 - UNIT / 2, 1 + UNIT / 2, 1 << 19)
+
+    def __call__(self, values: Float64) -> Float64:
+        """Return the values with errors, which are float32 in a float64 array."""
+        first = int(self._rng.integers(len(self._pool) - values.size))
+        return (values * self._pool[first:first + values.size].reshape(values.shape)).astype(np.float32).astype(float)
+
+
+SEEDS = 3
+FACTOR = 4
+
+
+def assert_within_noise(found: NDArray[np.float32], expected: Float64, oracle: Callable[[Noise], Float64], *,
+                        largest: float | None = None) -> None:
+    """Assert that `found` is as far from `expected` as the oracle is when it rounds to float32, four times at most.
+
+    `oracle` computes with a `Noise`; the most of three draws counts. Compared are the median and the quantiles 0.9 and
+    0.99 of the absolute errors, because where thresholds and borders decide, a rounding moves single pixels by as much
+    as a whole pixel. `largest`, of a computation in which none does, is the factor of the largest error too. Four,
+    because the noise has the roundings of what is handed on, and a kernel up to some ten more for each of these, with
+    approximate roots and quotients among them, whose errors add up to about the root of their number. Four roundings
+    of the largest value are always allowed: few pixels may have no error to speak of in any of the draws.
+    """
+    draws = np.array([_quantiles(oracle(Noise(seed)) - expected) for seed in range(SEEDS)]).max(axis=0)
+    limits = FACTOR * draws[:3] + gamma(4) * np.abs(expected).max()
+    errors = _quantiles(found - expected)
+    assert (errors[:3] <= limits).all(), f"median and quantiles 0.9 and 0.99 are {errors[:3]}, more than {limits}"
+    if largest is not None:
+        assert errors[3] <= largest * draws[3], f"maximum is {errors[3]}, more than {largest} times {draws[3]}"
+
+
+def _quantiles(errors: Float64) -> Float64:
+    return np.quantile(np.abs(errors), (0.5, 0.9, 0.99, 1.0))
