@@ -55,9 +55,11 @@ def scale_sizes(width: int, height: int, factors: Float32) -> list[tuple[int, in
     return [(rnd(np.float32(width) / s), rnd(np.float32(height) / s)) for s in factors]
 
 
-def _bilinear_taps(target: int, source: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Float64]:
+def _bilinear_taps(target: int, source: int, rounded: Rounding | None = None
+                   ) -> tuple[NDArray[np.int64], NDArray[np.int64], Float64]:
     """For each target pixel its two source pixels (clamped) and the weight of the second (section 2)."""
     at = (np.arange(target) + 0.5) * (source / target) - 0.5
+    at = rounded(at) if rounded else at
     at = at.astype(np.float32)
     first = np.floor(at).astype(np.int64)
     weight = (at - first).astype(np.float64)
@@ -84,15 +86,16 @@ def grey_pyramid(grey: UInt8, sizes: Sequence[tuple[int, int]]) -> list[UInt8]:
     return levels
 
 
-def resize_float(image: Array, width: int, height: int) -> Float32:
+def resize_float(image: Array, width: int, height: int, rounded: Rounding | None = None) -> Float32:
     """Bilinear resize of an (h, w) or (h, w, c) float image, half-pixel centres, edges clamped (sections 4.1, 4.3)."""
-    x0, x1, fx = _bilinear_taps(width, image.shape[1])
-    y0, y1, fy = _bilinear_taps(height, image.shape[0])
+    inner, handed_on = roundings(rounded)
+    x0, x1, fx = _bilinear_taps(width, image.shape[1], rounded)
+    y0, y1, fy = _bilinear_taps(height, image.shape[0], rounded)
     values = image.astype(np.float64)
     channels = (1,) * (image.ndim - 2)
     fx, fy = fx.reshape(1, -1, *channels), fy.reshape(-1, 1, *channels)
-    rows = values[:, x0] * (1 - fx) + values[:, x1] * fx
-    return (rows[y0] * (1 - fy) + rows[y1] * fy).astype(np.float32)
+    rows = inner(values[:, x0] * (1 - fx) + values[:, x1] * fx)
+    return handed_on(rows[y0] * (1 - fy) + rows[y1] * fy)
 
 
 # Section 3: sampling
@@ -142,7 +145,31 @@ def sample_points(grey: UInt8, occupied: Array, stride: int = 5, quality: float 
     return np.array(points, np.float32).reshape(-1, 2)
 
 
-# Section 4: optical flow
+# Section 4: optical flow; with `rounded` every step rounds, as a solver in single precision does (see
+# `rounding.Noise`), without it only what is handed on
+
+
+def exactly(values: Float64) -> Float64:
+    """Round nothing."""
+    return values
+
+
+def _smoothed(image: Float64, taps: Float64, border: str, rounded: Rounding, taps_y: Float64 | None = None) -> Float64:
+    """The image correlated along y, then x, where sums round by as much as their terms without their signs."""
+    total = image
+    for axis, weights in enumerate((taps if taps_y is None else taps_y, taps)):
+        weights = rounded(weights)
+        total = _correlate(total, weights, axis, border)
+        if rounded is not exactly:
+            size = _correlate(np.abs(image), np.abs(weights), axis, border)
+            total = total + (rounded(size) - size)
+        image = total
+    return total
+
+
+def roundings(rounded: Rounding | None) -> tuple[Rounding, Callable[[Float64], Float32]]:
+    """How a step rounds inside, and what it hands on."""
+    return rounded or exactly, lambda values: (rounded or exactly)(values).astype(np.float32)
 
 
 def gaussian(radius: int, sigma: float) -> Float64:
@@ -161,21 +188,23 @@ def flow_blur_taps(factor: np.float32) -> Float64:
     return gaussian(width // 2, float(sigma))
 
 
-def flow_pyramid_level(grey: UInt8, k: int) -> Float32:
+def flow_pyramid_level(grey: UInt8, k: int, rounded: Rounding | None = None) -> Float32:
     """Level k of the flow's pyramid: blur and resize of the full resolution (section 4.1)."""
+    inner, handed_on = roundings(rounded)
     height, width = grey.shape
     factor = np.float32(1.0)
     for _ in range(k):
         factor = np.float32(factor * SQRT2)
     taps = flow_blur_taps(factor)
-    blurred = _correlate(_correlate(grey.astype(np.float64), taps, 1, "reflect"), taps, 0, "reflect")
+    blurred = _smoothed(grey.astype(np.float64), taps, "reflect", inner)
     (size,) = scale_sizes(width, height, np.array([factor]))
-    return resize_float(blurred.astype(np.float32), *size)
+    return resize_float(handed_on(blurred), *size, rounded)
 
 
-def polynomial_expansion(image: Array) -> Float32:
+def polynomial_expansion(image: Array, rounded: Rounding | None = None) -> Float32:
     """Coefficients (h, w, 5) b_x, b_y, A_xx, A_yy, A_xy of the local quadratic fit (section 4.2)."""
     radius = 7
+    inner, handed_on = roundings(rounded)
     x = np.arange(-radius, radius + 1, dtype=np.float64)
     g = gaussian(radius, 1.5)
     m2, m4 = (g * x**2).sum(), (g * x**4).sum()
@@ -183,16 +212,16 @@ def polynomial_expansion(image: Array) -> Float32:
 
     def moment(power_x: int, power_y: int) -> Float64:
         """Weighted sum of x^power_x y^power_y f over the neighbourhood of every pixel."""
-        return _correlate(_correlate(values, g * x**power_y, 0, "edge"), g * x**power_x, 1, "edge")
+        return _smoothed(values, g * x**power_x, "edge", inner, g * x**power_y)
 
-    mean = moment(0, 0)
-    return np.stack([
-        moment(1, 0) / m2,
-        moment(0, 1) / m2,
-        (moment(2, 0) - m2 * mean) / (m4 - m2 * m2),
-        (moment(0, 2) - m2 * mean) / (m4 - m2 * m2),
-        moment(1, 1) / (m2 * m2),
-    ], axis=2).astype(np.float32)
+    mean, per = moment(0, 0), inner(1 / np.array([m2, m4 - m2 * m2, m2 * m2]))
+    return handed_on(np.stack([
+        moment(1, 0) * per[0],
+        moment(0, 1) * per[0],
+        (moment(2, 0) - m2 * mean) * per[1],
+        (moment(0, 2) - m2 * mean) * per[1],
+        moment(1, 1) * per[2],
+    ], axis=2))
 
 
 def _border_weights(size: int) -> Float64:
@@ -204,8 +233,10 @@ def _border_weights(size: int) -> Float64:
     return side * side[::-1]
 
 
-def farneback_update(expansion_p: Float32, expansion_c: Float32, flow: Float32) -> Float32:
+def farneback_update(expansion_p: Float32, expansion_c: Float32, flow: Float32, rounded: Rounding | None = None
+                     ) -> Float32:
     """One iteration at one level: the next flow from the expansions of P and C and the present flow (section 4.3)."""
+    inner, handed_on = roundings(rounded)
     height, width = flow.shape[:2]
     py, px = np.mgrid[:height, :width].astype(np.float32)
     dx, dy = flow[..., 0], flow[..., 1]
@@ -217,30 +248,30 @@ def farneback_update(expansion_p: Float32, expansion_c: Float32, flow: Float32) 
     fx, fy = (tx - x0)[..., None].astype(np.float64), (ty - y0)[..., None].astype(np.float64)
     ix1, iy1 = np.minimum(ix + 1, width - 1), np.minimum(iy + 1, height - 1)
     p, c = expansion_p.astype(np.float64), expansion_c.astype(np.float64)
-    at_target = ((1 - fy) * ((1 - fx) * c[iy, ix] + fx * c[iy, ix1])
-                 + fy * ((1 - fx) * c[iy1, ix] + fx * c[iy1, ix1]))
+    at_target = inner((1 - fy) * inner((1 - fx) * c[iy, ix] + fx * c[iy, ix1])
+                      + fy * inner((1 - fx) * c[iy1, ix] + fx * c[iy1, ix1]))
 
     # Outside, b^C counts as 0 while b^P stays, and A is P's own.
     b_c = np.where(inside, at_target[..., :2], 0.0)
     a_xx, a_yy, a_xy = np.moveaxis(np.where(inside, (p[..., 2:] + at_target[..., 2:]) / 2, p[..., 2:]), 2, 0)
     off = a_xy / 2
-    b_x = (p[..., 0] - b_c[..., 0]) / 2 + a_xx * dx + off * dy
-    b_y = (p[..., 1] - b_c[..., 1]) / 2 + off * dx + a_yy * dy
+    b_x = inner(p[..., 0] - b_c[..., 0]) / 2 + inner(a_xx * dx) + inner(off * dy)
+    b_y = inner(p[..., 1] - b_c[..., 1]) / 2 + inner(off * dx) + inner(a_yy * dy)
 
-    damping = np.outer(_border_weights(height), _border_weights(width))
-    b_x, b_y, a_xx, a_yy, off = (damping * v for v in (b_x, b_y, a_xx, a_yy, off))
+    damping = np.outer(inner(_border_weights(height)), inner(_border_weights(width)))
+    b_x, b_y, a_xx, a_yy, off = (inner(damping * v) for v in (b_x, b_y, a_xx, a_yy, off))
 
     taps = gaussian(5, 1.5)
     sums = (a_xx**2 + off**2, a_yy**2 + off**2, (a_xx + a_yy) * off, a_xx * b_x + off * b_y, off * b_x + a_yy * b_y)
-    g_xx, g_yy, g_xy, h_x, h_y = (_correlate(_correlate(v, taps, 0, "edge"), taps, 1, "edge") for v in sums)
+    g_xx, g_yy, g_xy, h_x, h_y = (_smoothed(inner(v), taps, "edge", inner) for v in sums)
     determinant = g_xx * g_yy - g_xy**2 + 1e-3
-    return np.stack([(g_yy * h_x - g_xy * h_y) / determinant,
-                     (g_xx * h_y - g_xy * h_x) / determinant], axis=2).astype(np.float32)
+    return handed_on(np.stack([(g_yy * h_x - g_xy * h_y) / determinant,
+                               (g_xx * h_y - g_xy * h_x) / determinant], axis=2))
 
 
-def upsample_flow(flow: Float32, width: int, height: int) -> Float32:
+def upsample_flow(flow: Float32, width: int, height: int, rounded: Rounding | None = None) -> Float32:
     """Start of the next finer level: resized and multiplied by sqrt(2), whatever the true ratio (section 4.3)."""
-    return resize_float(flow, width, height) * SQRT2
+    return roundings(rounded)[1](resize_float(flow, width, height, rounded) * SQRT2)
 
 
 def median(flow: Array, side: int) -> Array:
@@ -257,28 +288,30 @@ def median5(flow: Float32) -> Float32:
     return median(flow, 5).astype(np.float32)
 
 
-def flow_expansions(grey: UInt8, scales: int) -> list[Float32]:
+def flow_expansions(grey: UInt8, scales: int, rounded: Rounding | None = None) -> list[Float32]:
     """Polynomial expansions of the flow pyramid's levels 0 to scales - 1 (section 4)."""
-    return [polynomial_expansion(flow_pyramid_level(grey, k)) for k in range(scales)]
+    return [polynomial_expansion(flow_pyramid_level(grey, k, rounded), rounded) for k in range(scales)]
 
 
-def solve_flow(expansions_p: Sequence[Float32], expansions_c: Sequence[Float32]) -> list[Float32]:
+def solve_flow(expansions_p: Sequence[Float32], expansions_c: Sequence[Float32], rounded: Rounding | None = None
+               ) -> list[Float32]:
     """Flow P to C at every scale, finest first, in pixels of that scale (section 4.3)."""
     flows: list[Float32] = []
     flow: Float32 | None = None
     for p, c in zip(reversed(expansions_p), reversed(expansions_c), strict=True):
         height, width = p.shape[:2]
-        flow = np.zeros((height, width, 2), np.float32) if flow is None else upsample_flow(flow, width, height)
+        start = np.zeros((height, width, 2), np.float32)
+        flow = start if flow is None else upsample_flow(flow, width, height, rounded)
         for _ in range(2):
-            flow = farneback_update(p, c, flow)
+            flow = farneback_update(p, c, flow, rounded)
         flow = median5(flow)
         flows.insert(0, flow)
     return flows
 
 
-def farneback(grey_a: UInt8, grey_b: UInt8, scales: int) -> list[Float32]:
+def farneback(grey_a: UInt8, grey_b: UInt8, scales: int, rounded: Rounding | None = None) -> list[Float32]:
     """Flow from `grey_a` to `grey_b` at every scale, finest first (section 4)."""
-    return solve_flow(flow_expansions(grey_a, scales), flow_expansions(grey_b, scales))
+    return solve_flow(*(flow_expansions(grey, scales, rounded) for grey in (grey_a, grey_b)), rounded)
 
 
 # TV-L1 flow, which is no part of ALGORITHM.md: from Zach 2007 and IPOL 2013 (equations named), and the departures that
@@ -286,10 +319,6 @@ def farneback(grey_a: UInt8, grey_b: UInt8, scales: int) -> list[Float32]:
 # u2, along x and y. Float64 throughout; `rounded` is applied to what a solver in single precision would round, so that
 # `rounding.Noise` shows how far such a solver may be from this one.
 
-
-def exactly(values: Float64) -> Float64:
-    """Round nothing."""
-    return values
 
 
 def tvl1_sizes(width: int, height: int, params: TVL1Params) -> list[tuple[int, int]]:

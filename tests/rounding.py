@@ -9,7 +9,8 @@ these do to the oracle's result is what a float32 kernel may differ by.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,26 +48,30 @@ class Noise:
         return (values * self._pool[first:first + values.size].reshape(values.shape)).astype(np.float32).astype(float)
 
 
-SEEDS = 3
 FACTOR = 4
 
 
-def assert_within_noise(found: NDArray[np.float32], expected: Float64, oracle: Callable[[Noise], Float64], *,
-                        smooth: bool = False) -> None:
-    """Assert that `found` is as far from `expected` as the oracle is when it rounds to float32, four times at most.
+def draws(oracle: Callable[[Noise], Any]) -> list[Any]:
+    """What the oracle returns with noise, three times."""
+    return [oracle(Noise(seed)) for seed in range(3)]
 
-    `oracle` computes with a `Noise`; the most of three draws counts. Compared are the median and the quantile 0.9 of
-    the absolute errors: where thresholds and borders decide, a rounding moves single pixels by as much as a whole one.
-    Of a `smooth` computation, in which none does, the quantile 0.99 is compared, too, and of the largest error, which
-    differs more from draw to draw, that it is twenty times that of the noise at most.
+
+def assert_within_noise(found: NDArray[np.float32], expected: Float64, noisy: Sequence[Float64], *,
+                        smooth: bool = False) -> None:
+    """Assert that `found` is as far from `expected` as the most of `noisy`, the oracle's draws, four times at most.
+
+    Compared are the median and the quantile 0.9 of the absolute errors: where thresholds and borders decide, a rounding
+    moves single pixels by as much as a whole one. Of a `smooth` computation, in which none does, the quantile 0.99 is
+    compared, too, and of the largest error, which differs more from draw to draw, that it is twenty times that of the
+    noise at most.
 
     Four, because the noise has the roundings of what is handed on, and a kernel up to some ten more for each of these,
     approximate roots and quotients among them, whose errors add up to about the root of their number. Sixteen roundings
     of the largest value are always allowed: few pixels may have no error to speak of in any of the draws.
     """
-    draws = np.array([_quantiles(oracle(Noise(seed)) - expected) for seed in range(SEEDS)]).max(axis=0)
+    most = np.array([_quantiles(draw - expected) for draw in noisy]).max(axis=0)
     used = 4 if smooth else 2
-    limits = (draws * (FACTOR, FACTOR, FACTOR, 5 * FACTOR) + gamma(16) * np.abs(expected).max())[:used]
+    limits = (most * (FACTOR, FACTOR, FACTOR, 5 * FACTOR) + gamma(16) * np.abs(expected).max())[:used]
     errors = _quantiles(found - expected)[:used]
     assert (errors <= limits).all(), f"median, quantiles 0.9 and 0.99, and maximum are {errors}, more than {limits}"
 
