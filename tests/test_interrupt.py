@@ -14,11 +14,10 @@ import pytest
 from idt.cli import main
 from idt.features import Features
 from idt.reports import NAME
+from waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(sys.platform != "linux", reason="open files without a name are seen in /proc")]
-
-ENDS_WITHIN_S = 10  # in truth far below a second
 
 
 def spooled(process: subprocess.Popen[str], folder: Path) -> int:
@@ -45,14 +44,12 @@ def test_an_interrupt_costs_one_video(data: Path, tmp_path: Path, threads: str, 
                                 *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         for reached in ((out / "a.mp4.npz").exists, lambda: not spooled(process, out), lambda: spooled(process, out)):
-            while not reached():
-                assert process.poll() is None, process.communicate()
-                time.sleep(0.01)
+            until(reached, process)
         for _ in range(signals):
             process.send_signal(signal.SIGINT)
             time.sleep(0.003 * (signals - 1))
         try:
-            said = process.communicate(timeout=ENDS_WITHIN_S)
+            said = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
     # The second may find the interpreter on its way out, which then ends by the signal: 130 to a shell, too.
