@@ -9,6 +9,7 @@ these do to the oracle's result is what a float32 kernel may differ by.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +31,16 @@ def gamma(operations: float) -> float:
     return operations * UNIT / (1 - operations * UNIT)
 
 
+def likely(operations: float) -> float:
+    """Return what the relative error is below but for chance: as `gamma`, of eight times the root of the number.
+
+    Rounding errors have either sign, and those of a long sum add up like a random walk: Higham and Mary, "A new
+    approach to probabilistic rounding error analysis" (SIAM Journal on Scientific Computing, 2019), whose bound for a
+    factor of eight fails for one sum in 10^13.
+    """
+    return gamma(8 * math.sqrt(operations))
+
+
 class Noise:
     """Rounds to float32 with a random error of up to a quarter of a unit in the last place before it.
 
@@ -39,12 +50,12 @@ class Noise:
     """
 
     def __init__(self, seed: int) -> None:
-        self._rng = np.random.default_rng(seed)
-        self._pool = self._rng.uniform(1 - UNIT / 2, 1 + UNIT / 2, 1 << 19)
+        self.rng = np.random.default_rng(seed)
+        self._pool = self.rng.uniform(1 - UNIT / 2, 1 + UNIT / 2, 1 << 19)
 
     def __call__(self, values: Float64) -> Float64:
         """Return the values with errors, which are float32 in a float64 array."""
-        first = int(self._rng.integers(len(self._pool) - values.size))
+        first = int(self.rng.integers(len(self._pool) - values.size))
         return (values * self._pool[first:first + values.size].reshape(values.shape)).astype(np.float32).astype(float)
 
 

@@ -14,6 +14,8 @@ from idt.flow.farneback import Farneback
 from idt.flow.pyramid import scale_factors
 from rounding import UNIT, assert_within_noise, draws, gamma
 
+pytestmark = pytest.mark.numeric
+
 SIZES = [(32, 33), (33, 32), (200, 32), (32, 200), (45, 61), (64, 64), (67, 93), (120, 161)]
 
 

@@ -22,6 +22,8 @@ from idt.flow.tvl1 import PRESETS, SHARPNESS, TVL1, TVL1Params, level_sizes, sol
 from idt.video import frames as video_frames
 from rounding import FACTOR, assert_within_noise, draws, gamma
 
+pytestmark = pytest.mark.numeric
+
 # Widths of whole vectors of 16 pixels, one more and one less, tall, wide, and smaller than what a pixel reads
 SIZES = [(16, 16), (17, 33), (33, 17), (40, 48), (45, 61), (20, 200), (200, 20), (2, 2), (2, 40), (40, 2), (3, 15)]
 KINDS = ["pan", "turn", "square", "noise", "blocks", "brighter"]
