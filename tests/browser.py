@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from waiting import PATIENCE_S
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -72,7 +74,7 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         os.close(self._write)  # upon which it ends
         try:
-            self._child.wait(20)
+            self._child.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
@@ -112,7 +114,7 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def until(self, script: str, seconds: float = 20) -> None:
+    def until(self, script: str, seconds: float = PATIENCE_S) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
         while not self.run(script):
@@ -133,7 +135,7 @@ class Browser:
         """A PNG of what the window shows."""
         return base64.b64decode(self("Page.captureScreenshot", format="png")["data"])
 
-    def _next(self, seconds: float = 60) -> dict[str, Any]:
+    def _next(self, seconds: float = PATIENCE_S) -> dict[str, Any]:
         while b"\0" not in self._pending:
             assert select.select([self._read], [], [], seconds)[0], "the browser does not answer"
             content = os.read(self._read, 1 << 20)

@@ -10,7 +10,7 @@ Conventions: an image is (h, w), a flow (h, w, 2) with x then y, points are (n, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ Array = NDArray[np.generic]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 UInt8 = NDArray[np.uint8]
+Rounding = Callable[[Float64], Float64]
 
 SQRT2 = np.float32(np.sqrt(2.0))
 
@@ -54,9 +55,11 @@ def scale_sizes(width: int, height: int, factors: Float32) -> list[tuple[int, in
     return [(rnd(np.float32(width) / s), rnd(np.float32(height) / s)) for s in factors]
 
 
-def _bilinear_taps(target: int, source: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Float64]:
+def _bilinear_taps(target: int, source: int, rounded: Rounding | None = None
+                   ) -> tuple[NDArray[np.int64], NDArray[np.int64], Float64]:
     """For each target pixel its two source pixels (clamped) and the weight of the second (section 2)."""
     at = (np.arange(target) + 0.5) * (source / target) - 0.5
+    at = rounded(at) if rounded else at
     at = at.astype(np.float32)
     first = np.floor(at).astype(np.int64)
     weight = (at - first).astype(np.float64)
@@ -83,15 +86,16 @@ def grey_pyramid(grey: UInt8, sizes: Sequence[tuple[int, int]]) -> list[UInt8]:
     return levels
 
 
-def resize_float(image: Array, width: int, height: int) -> Float32:
+def resize_float(image: Array, width: int, height: int, rounded: Rounding | None = None) -> Float32:
     """Bilinear resize of an (h, w) or (h, w, c) float image, half-pixel centres, edges clamped (sections 4.1, 4.3)."""
-    x0, x1, fx = _bilinear_taps(width, image.shape[1])
-    y0, y1, fy = _bilinear_taps(height, image.shape[0])
+    inner, handed_on = roundings(rounded)
+    x0, x1, fx = _bilinear_taps(width, image.shape[1], rounded)
+    y0, y1, fy = _bilinear_taps(height, image.shape[0], rounded)
     values = image.astype(np.float64)
     channels = (1,) * (image.ndim - 2)
     fx, fy = fx.reshape(1, -1, *channels), fy.reshape(-1, 1, *channels)
-    rows = values[:, x0] * (1 - fx) + values[:, x1] * fx
-    return (rows[y0] * (1 - fy) + rows[y1] * fy).astype(np.float32)
+    rows = inner(values[:, x0] * (1 - fx) + values[:, x1] * fx)
+    return handed_on(rows[y0] * (1 - fy) + rows[y1] * fy)
 
 
 # Section 3: sampling
@@ -141,7 +145,31 @@ def sample_points(grey: UInt8, occupied: Array, stride: int = 5, quality: float 
     return np.array(points, np.float32).reshape(-1, 2)
 
 
-# Section 4: optical flow
+# Section 4: optical flow; with `rounded` every step rounds, as a solver in single precision does (see
+# `rounding.Noise`), without it only what is handed on
+
+
+def exactly(values: Float64) -> Float64:
+    """Round nothing."""
+    return values
+
+
+def _smoothed(image: Float64, taps: Float64, border: str, rounded: Rounding, taps_y: Float64 | None = None) -> Float64:
+    """The image correlated along y, then x, where sums round by as much as their terms without their signs."""
+    total = image
+    for axis, weights in enumerate((taps if taps_y is None else taps_y, taps)):
+        weights = rounded(weights)
+        total = _correlate(total, weights, axis, border)
+        if rounded is not exactly:
+            size = _correlate(np.abs(image), np.abs(weights), axis, border)
+            total = total + (rounded(size) - size)
+        image = total
+    return total
+
+
+def roundings(rounded: Rounding | None) -> tuple[Rounding, Callable[[Float64], Float32]]:
+    """How a step rounds inside, and what it hands on."""
+    return rounded or exactly, lambda values: (rounded or exactly)(values).astype(np.float32)
 
 
 def gaussian(radius: int, sigma: float) -> Float64:
@@ -160,21 +188,23 @@ def flow_blur_taps(factor: np.float32) -> Float64:
     return gaussian(width // 2, float(sigma))
 
 
-def flow_pyramid_level(grey: UInt8, k: int) -> Float32:
+def flow_pyramid_level(grey: UInt8, k: int, rounded: Rounding | None = None) -> Float32:
     """Level k of the flow's pyramid: blur and resize of the full resolution (section 4.1)."""
+    inner, handed_on = roundings(rounded)
     height, width = grey.shape
     factor = np.float32(1.0)
     for _ in range(k):
         factor = np.float32(factor * SQRT2)
     taps = flow_blur_taps(factor)
-    blurred = _correlate(_correlate(grey.astype(np.float64), taps, 1, "reflect"), taps, 0, "reflect")
+    blurred = _smoothed(grey.astype(np.float64), taps, "reflect", inner)
     (size,) = scale_sizes(width, height, np.array([factor]))
-    return resize_float(blurred.astype(np.float32), *size)
+    return resize_float(handed_on(blurred), *size, rounded)
 
 
-def polynomial_expansion(image: Array) -> Float32:
+def polynomial_expansion(image: Array, rounded: Rounding | None = None) -> Float32:
     """Coefficients (h, w, 5) b_x, b_y, A_xx, A_yy, A_xy of the local quadratic fit (section 4.2)."""
     radius = 7
+    inner, handed_on = roundings(rounded)
     x = np.arange(-radius, radius + 1, dtype=np.float64)
     g = gaussian(radius, 1.5)
     m2, m4 = (g * x**2).sum(), (g * x**4).sum()
@@ -182,16 +212,16 @@ def polynomial_expansion(image: Array) -> Float32:
 
     def moment(power_x: int, power_y: int) -> Float64:
         """Weighted sum of x^power_x y^power_y f over the neighbourhood of every pixel."""
-        return _correlate(_correlate(values, g * x**power_y, 0, "edge"), g * x**power_x, 1, "edge")
+        return _smoothed(values, g * x**power_x, "edge", inner, g * x**power_y)
 
-    mean = moment(0, 0)
-    return np.stack([
-        moment(1, 0) / m2,
-        moment(0, 1) / m2,
-        (moment(2, 0) - m2 * mean) / (m4 - m2 * m2),
-        (moment(0, 2) - m2 * mean) / (m4 - m2 * m2),
-        moment(1, 1) / (m2 * m2),
-    ], axis=2).astype(np.float32)
+    mean, per = moment(0, 0), inner(1 / np.array([m2, m4 - m2 * m2, m2 * m2]))
+    return handed_on(np.stack([
+        moment(1, 0) * per[0],
+        moment(0, 1) * per[0],
+        (moment(2, 0) - m2 * mean) * per[1],
+        (moment(0, 2) - m2 * mean) * per[1],
+        moment(1, 1) * per[2],
+    ], axis=2))
 
 
 def _border_weights(size: int) -> Float64:
@@ -203,8 +233,10 @@ def _border_weights(size: int) -> Float64:
     return side * side[::-1]
 
 
-def farneback_update(expansion_p: Float32, expansion_c: Float32, flow: Float32) -> Float32:
+def farneback_update(expansion_p: Float32, expansion_c: Float32, flow: Float32, rounded: Rounding | None = None
+                     ) -> Float32:
     """One iteration at one level: the next flow from the expansions of P and C and the present flow (section 4.3)."""
+    inner, handed_on = roundings(rounded)
     height, width = flow.shape[:2]
     py, px = np.mgrid[:height, :width].astype(np.float32)
     dx, dy = flow[..., 0], flow[..., 1]
@@ -216,30 +248,30 @@ def farneback_update(expansion_p: Float32, expansion_c: Float32, flow: Float32) 
     fx, fy = (tx - x0)[..., None].astype(np.float64), (ty - y0)[..., None].astype(np.float64)
     ix1, iy1 = np.minimum(ix + 1, width - 1), np.minimum(iy + 1, height - 1)
     p, c = expansion_p.astype(np.float64), expansion_c.astype(np.float64)
-    at_target = ((1 - fy) * ((1 - fx) * c[iy, ix] + fx * c[iy, ix1])
-                 + fy * ((1 - fx) * c[iy1, ix] + fx * c[iy1, ix1]))
+    at_target = inner((1 - fy) * inner((1 - fx) * c[iy, ix] + fx * c[iy, ix1])
+                      + fy * inner((1 - fx) * c[iy1, ix] + fx * c[iy1, ix1]))
 
     # Outside, b^C counts as 0 while b^P stays, and A is P's own.
     b_c = np.where(inside, at_target[..., :2], 0.0)
     a_xx, a_yy, a_xy = np.moveaxis(np.where(inside, (p[..., 2:] + at_target[..., 2:]) / 2, p[..., 2:]), 2, 0)
     off = a_xy / 2
-    b_x = (p[..., 0] - b_c[..., 0]) / 2 + a_xx * dx + off * dy
-    b_y = (p[..., 1] - b_c[..., 1]) / 2 + off * dx + a_yy * dy
+    b_x = inner(p[..., 0] - b_c[..., 0]) / 2 + inner(a_xx * dx) + inner(off * dy)
+    b_y = inner(p[..., 1] - b_c[..., 1]) / 2 + inner(off * dx) + inner(a_yy * dy)
 
-    damping = np.outer(_border_weights(height), _border_weights(width))
-    b_x, b_y, a_xx, a_yy, off = (damping * v for v in (b_x, b_y, a_xx, a_yy, off))
+    damping = np.outer(inner(_border_weights(height)), inner(_border_weights(width)))
+    b_x, b_y, a_xx, a_yy, off = (inner(damping * v) for v in (b_x, b_y, a_xx, a_yy, off))
 
     taps = gaussian(5, 1.5)
     sums = (a_xx**2 + off**2, a_yy**2 + off**2, (a_xx + a_yy) * off, a_xx * b_x + off * b_y, off * b_x + a_yy * b_y)
-    g_xx, g_yy, g_xy, h_x, h_y = (_correlate(_correlate(v, taps, 0, "edge"), taps, 1, "edge") for v in sums)
+    g_xx, g_yy, g_xy, h_x, h_y = (_smoothed(inner(v), taps, "edge", inner) for v in sums)
     determinant = g_xx * g_yy - g_xy**2 + 1e-3
-    return np.stack([(g_yy * h_x - g_xy * h_y) / determinant,
-                     (g_xx * h_y - g_xy * h_x) / determinant], axis=2).astype(np.float32)
+    return handed_on(np.stack([(g_yy * h_x - g_xy * h_y) / determinant,
+                               (g_xx * h_y - g_xy * h_x) / determinant], axis=2))
 
 
-def upsample_flow(flow: Float32, width: int, height: int) -> Float32:
+def upsample_flow(flow: Float32, width: int, height: int, rounded: Rounding | None = None) -> Float32:
     """Start of the next finer level: resized and multiplied by sqrt(2), whatever the true ratio (section 4.3)."""
-    return resize_float(flow, width, height) * SQRT2
+    return roundings(rounded)[1](resize_float(flow, width, height, rounded) * SQRT2)
 
 
 def median(flow: Array, side: int) -> Array:
@@ -256,33 +288,37 @@ def median5(flow: Float32) -> Float32:
     return median(flow, 5).astype(np.float32)
 
 
-def flow_expansions(grey: UInt8, scales: int) -> list[Float32]:
+def flow_expansions(grey: UInt8, scales: int, rounded: Rounding | None = None) -> list[Float32]:
     """Polynomial expansions of the flow pyramid's levels 0 to scales - 1 (section 4)."""
-    return [polynomial_expansion(flow_pyramid_level(grey, k)) for k in range(scales)]
+    return [polynomial_expansion(flow_pyramid_level(grey, k, rounded), rounded) for k in range(scales)]
 
 
-def solve_flow(expansions_p: Sequence[Float32], expansions_c: Sequence[Float32]) -> list[Float32]:
+def solve_flow(expansions_p: Sequence[Float32], expansions_c: Sequence[Float32], rounded: Rounding | None = None
+               ) -> list[Float32]:
     """Flow P to C at every scale, finest first, in pixels of that scale (section 4.3)."""
     flows: list[Float32] = []
     flow: Float32 | None = None
     for p, c in zip(reversed(expansions_p), reversed(expansions_c), strict=True):
         height, width = p.shape[:2]
-        flow = np.zeros((height, width, 2), np.float32) if flow is None else upsample_flow(flow, width, height)
+        start = np.zeros((height, width, 2), np.float32)
+        flow = start if flow is None else upsample_flow(flow, width, height, rounded)
         for _ in range(2):
-            flow = farneback_update(p, c, flow)
+            flow = farneback_update(p, c, flow, rounded)
         flow = median5(flow)
         flows.insert(0, flow)
     return flows
 
 
-def farneback(grey_a: UInt8, grey_b: UInt8, scales: int) -> list[Float32]:
+def farneback(grey_a: UInt8, grey_b: UInt8, scales: int, rounded: Rounding | None = None) -> list[Float32]:
     """Flow from `grey_a` to `grey_b` at every scale, finest first (section 4)."""
-    return solve_flow(flow_expansions(grey_a, scales), flow_expansions(grey_b, scales))
+    return solve_flow(*(flow_expansions(grey, scales, rounded) for grey in (grey_a, grey_b)), rounded)
 
 
 # TV-L1 flow, which is no part of ALGORITHM.md: from Zach 2007 and IPOL 2013 (equations named), and the departures that
 # flow/tvl1.py states. Images are float64 (h, w) of grey values, flows (h, w, 2), dual variables (2, 2, h, w): of u1 and
-# u2, along x and y. Float64 throughout.
+# u2, along x and y. Float64 throughout; `rounded` is applied to what a solver in single precision would round, so that
+# `rounding.Noise` shows how far such a solver may be from this one.
+
 
 
 def tvl1_sizes(width: int, height: int, params: TVL1Params) -> list[tuple[int, int]]:
@@ -310,12 +346,12 @@ def tvl1_resize(image: Array, width: int, height: int, ratio: tuple[float, float
     return rows[y0] * (1 - fy[:, None]) + rows[y1] * fy[:, None]
 
 
-def tvl1_pyramid(grey: UInt8, params: TVL1Params) -> list[Float64]:
+def tvl1_pyramid(grey: UInt8, params: TVL1Params, rounded: Rounding = exactly) -> list[Float64]:
     """Levels of an image, finest first, each resized from the one before without a blur."""
     height, width = grey.shape
     levels = [grey.astype(np.float64)]
     for size in tvl1_sizes(width, height, params)[1:]:
-        levels.append(tvl1_resize(levels[-1], *size, (1 / params.scale_step, 1 / params.scale_step)))
+        levels.append(rounded(tvl1_resize(levels[-1], *size, (1 / params.scale_step, 1 / params.scale_step))))
     return levels
 
 
@@ -330,7 +366,8 @@ def interpolation_weights(fraction: Float64, interpolation: str) -> Float64:
     return np.where(distance <= 1, near, far)
 
 
-def tvl1_warp(image: Float64, flow: Float64, interpolation: str) -> tuple[Float64, Float64, NDArray[np.bool_]]:
+def tvl1_warp(image: Float64, flow: Float64, interpolation: str, rounded: Rounding = exactly
+              ) -> tuple[Float64, Float64, NDArray[np.bool_]]:
     """Image at x + flow (h, w), its gradient there (h, w, 2), and whether that place lies in the image (h, w).
 
     Beyond its border the image is continued by its last pixels; the gradient is the central difference of that.
@@ -341,16 +378,16 @@ def tvl1_warp(image: Float64, flow: Float64, interpolation: str) -> tuple[Float6
     gradient = np.zeros((*continued.shape, 2))
     gradient[:, 1:-1, 0] = (continued[:, 2:] - continued[:, :-2]) / 2
     gradient[1:-1, :, 1] = (continued[2:] - continued[:-2]) / 2
-    y, x = np.mgrid[:height, :width] + np.moveaxis(flow, 2, 0)[::-1]
+    y, x = rounded(np.mgrid[:height, :width] + np.moveaxis(flow, 2, 0)[::-1])
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
     i, j = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
-    along, down = interpolation_weights(x - i, interpolation), interpolation_weights(y - j, interpolation)
+    along, down = (rounded(interpolation_weights(f, interpolation)) for f in (x - i, y - j))
     fields = np.concatenate([continued[..., None], gradient], axis=2)
     total = np.zeros((height, width, 3))
     for r in range(4):
         for c in range(4):
-            total += (down[r] * along[c])[..., None] * fields[j + far - 1 + r, i + far - 1 + c]
+            total = rounded(total + (down[r] * along[c])[..., None] * fields[j + far - 1 + r, i + far - 1 + c])
     return total[..., 0], total[..., 1:], inside
 
 
@@ -373,34 +410,40 @@ def divergence(p: Float64) -> Float64:
 
 
 def tvl1_relax(flow: Float64, duals: Float64, image: Float64, warped: Float64, gradient: Float64,
-               inside: NDArray[np.bool_], params: TVL1Params) -> tuple[Float64, Float64, int]:
-    """Flow and dual variables after the iterations of one warp, and how many those were."""
-    start, threshold = flow, params.lambda_ * params.theta
+               inside: NDArray[np.bool_], params: TVL1Params, rounded: Rounding = exactly,
+               ends: Callable[[int, float], bool] | None = None) -> tuple[Float64, Float64, int]:
+    """Flow and dual variables after the iterations of one warp, and how many those were.
+
+    `ends` decides after each iteration, from its number and the sum of the squared changes, in place of the parameters.
+    """
+    threshold, ratio = params.lambda_ * params.theta, params.tau / params.theta
     square = (gradient**2).sum(2)
+    fixed = rounded(rounded(warped - image) - rounded(rounded(gradient * flow).sum(2)))
     for n in range(params.iterations):
         # Equation 15; a pixel that has no data term is left as it is.
-        rho = warped + (gradient * (flow - start)).sum(2) - image
+        rho = rounded(fixed + rounded(rounded(gradient * flow).sum(2)))
         step = np.where(square > 0, -rho / np.where(square > 0, square, 1), 0)
         step = np.where(rho < -threshold * square, threshold, np.where(rho > threshold * square, -threshold, step))
         v = flow + np.where(inside, step, 0)[..., None] * gradient
         # Equation 17, then one step of 18
-        new = v + params.theta * np.stack([divergence(p) for p in duals], axis=2)
-        for k in range(2):
-            slope = forward_gradient(new[..., k])
-            ratio = params.tau / params.theta
-            duals[k] = (duals[k] + ratio * slope) / (1 + ratio * np.sqrt((slope**2).sum(0)))
+        new = rounded(v + params.theta * np.stack([divergence(p) for p in duals], axis=2))
+        slopes = np.stack([rounded(forward_gradient(new[..., k])) for k in range(2)])
+        shares = rounded(1 / rounded(1 + ratio * rounded(np.sqrt((slopes**2).sum(1, keepdims=True)))))
+        duals = rounded(rounded(duals + ratio * slopes) * shares)
         change, flow = ((new - flow) ** 2).sum(), new
-        if change <= params.epsilon**2 * flow[..., 0].size:
+        converged = change <= params.epsilon**2 * flow[..., 0].size
+        if ends(n + 1, float(change)) if ends else converged:
             return flow, duals, n + 1
     return flow, duals, params.iterations
 
 
-def tvl1_level(a: Float64, b: Float64, flow: Float64, params: TVL1Params) -> tuple[Float64, list[int]]:
+def tvl1_level(a: Float64, b: Float64, flow: Float64, params: TVL1Params, rounded: Rounding = exactly,
+               ends: Callable[[int, float], bool] | None = None) -> tuple[Float64, list[int]]:
     """Flow of one level from a start, and the number of iterations of each warp."""
     duals, counts = np.zeros((2, 2, *a.shape)), []
     for _ in range(params.warps):
-        warped, gradient, inside = tvl1_warp(b, flow, params.interpolation)
-        flow, duals, count = tvl1_relax(flow, duals, a, warped, gradient, inside, params)
+        warped, gradient, inside = tvl1_warp(b, flow, params.interpolation, rounded)
+        flow, duals, count = tvl1_relax(flow, duals, a, warped, gradient, inside, params, rounded, ends)
         counts.append(count)
         if params.median > 1:
             flow = median(flow, params.median)
@@ -413,13 +456,15 @@ def tvl1_enlarge(flow: Float64, width: int, height: int, params: TVL1Params) -> 
     return np.stack([tvl1_resize(flow[..., k], width, height, ratio) for k in range(2)], axis=2) / params.scale_step
 
 
-def tvl1(a: UInt8, b: UInt8, params: TVL1Params) -> Float32:
-    """Flow (H, W, 2) from `a` to `b`, coarse to fine."""
+def tvl1(a: UInt8, b: UInt8, params: TVL1Params, rounded: Rounding = exactly,
+         ends: Callable[[int, float], bool] | None = None) -> Float32:
+    """Flow (H, W, 2) from `a` to `b`, coarse to fine; `rounded` and `ends` as of `tvl1_relax`."""
     flow: Float64 | None = None
-    for p, q in zip(reversed(tvl1_pyramid(a, params)), reversed(tvl1_pyramid(b, params)), strict=True):
+    levels = [tvl1_pyramid(image, params, rounded) for image in (a, b)]
+    for p, q in zip(*map(reversed, levels), strict=True):
         height, width = p.shape
-        flow = np.zeros((height, width, 2)) if flow is None else tvl1_enlarge(flow, width, height, params)
-        flow, _ = tvl1_level(p, q, flow, params)
+        flow = np.zeros((height, width, 2)) if flow is None else rounded(tvl1_enlarge(flow, width, height, params))
+        flow, _ = tvl1_level(p, q, flow, params, rounded, ends)
     assert flow is not None
     return flow.astype(np.float32)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from idt.features import Features
 from idt.params import Params
+from waiting import PATIENCE_S
 
 
 def random_features(rows: int, seed: int = 0, *, frames: int = 40, **changes: Any) -> Features:
@@ -65,4 +66,4 @@ def run_limited(code: str, *arguments: Path | str, limit: int | None = None) -> 
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     return subprocess.run([sys.executable, "-W", "error", "-c", code, *map(os.fspath, arguments)], text=True,
-                          capture_output=True, timeout=120, preexec_fn=restrict, check=False)
+                          capture_output=True, timeout=PATIENCE_S, preexec_fn=restrict, check=False)

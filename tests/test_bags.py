@@ -18,6 +18,7 @@ from idt.encoding import PCA, VLAD, BagOfWords, DiagonalGMM, FisherVector, KMean
 from idt.encoding.bags import ROWS, LazyBag, chunks, stacked
 from idt.encoding.norms import root_sift
 from idt.errors import ParameterError
+from waiting import PATIENCE_S
 
 every_encoder = pytest.mark.parametrize("name", ENCODERS)
 learnt = pytest.mark.parametrize("estimator", [PCA(1.0), KMeans(2), DiagonalGMM(2), VLAD(KMeans(2)),
@@ -390,7 +391,7 @@ def test_two_million_rows_stay_in_their_file(tmp_path):
     for start in range(0, len(file), len(block)):
         file[start:start + len(block)] = block
     del file
-    child = subprocess.run([sys.executable, "-c", ENCODE, str(path)], capture_output=True, text=True, timeout=280,
-                           check=False, cwd=__file__.rpartition("/")[0])
+    child = subprocess.run([sys.executable, "-c", ENCODE, str(path)], capture_output=True, text=True,
+                           timeout=PATIENCE_S, check=False, cwd=__file__.rpartition("/")[0])
     assert child.returncode == 0, child.stderr
     assert int(child.stdout) < 600e6

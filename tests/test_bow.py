@@ -10,6 +10,9 @@ import naive
 from idt.encoding import BagOfWords, KMeans
 from idt.encoding.bags import ROWS
 from idt.errors import ParameterError
+from rounding import gamma
+
+pytestmark = pytest.mark.numeric
 
 
 @pytest.mark.parametrize("n", [1, 500, ROWS + 1])
@@ -25,8 +28,17 @@ def test_counts_are_those_of_the_nearest_words(n):
 def test_shares_are_those_of_a_gaussian(soft):
     codebook, x = words(40, 6), bag(600, 6)
     counts = BagOfWords(soft=soft).with_codebook(codebook).encode(x)
-    np.testing.assert_allclose(counts, naive.bag_of_words(x.astype(np.float64), codebook.centres_, float(soft)),
-                               rtol=2e-5, atol=2e-4)
+    # |c|^2 - 2 x c about the mean of the words, then the shares of a descriptor as posteriors are, of exponents.
+    middle = codebook.centres_.mean(axis=0, dtype=np.float64)
+    lengths = [np.linalg.norm(values - middle, axis=1).max() for values in (codebook.centres_, x)]
+    exponents = gamma(6 + 5) * (lengths[0]**2 + 2 * lengths[0] * lengths[1]) / (2 * float(soft)**2)
+    limit = np.zeros(40)
+    for squares in naive.square_distances(x.astype(np.float64), codebook.centres_):
+        share = np.exp((squares.min() - squares) / (2 * float(soft)**2))
+        share /= share.sum()
+        limit += 4 * np.expm1(exponents) * share * (1 - share) + gamma(40 + 4) * share + 1e-30
+    expected = naive.bag_of_words(x.astype(np.float64), codebook.centres_, float(soft))
+    assert (np.abs(counts - expected) <= limit + gamma(1) * expected).all()
     np.testing.assert_allclose(counts.sum(), 600, rtol=1e-6)
 
 

@@ -12,6 +12,8 @@ from idt import Params
 from idt.camera import KeyPoints, flow_matches, good_features, homography, warp
 from idt.sampling import min_eigenvalues
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def rng():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from test_runner import files, jobs_of, odd
 import idt.claims
 from idt.claims import Claims
 from idt.runner import Workers, run
+from waiting import PATIENCE_S, until
 
 
 @pytest.fixture(autouse=True)
@@ -85,10 +87,7 @@ def test_a_run_gives_signs_of_life(monkeypatch):
     monkeypatch.setattr(idt.claims, "_BEAT", 0.05)
     with Claims(".") as one:
         os.utime(one._run, (5, 5))
-        until = time.monotonic() + 20
-        while one._run.stat().st_mtime == 5:
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        until(lambda: one._run.stat().st_mtime != 5)
 
 
 def test_where_nothing_can_be_written_all_can_be_taken():
@@ -111,32 +110,29 @@ if __name__ == "__main__":
 """
 
 
-def started(jobs: int, kind: str = "brief") -> subprocess.Popen[bytes]:
+def started(jobs: int, kind: str, number: int = 0) -> subprocess.Popen[bytes]:
     Path("script.py").write_text(RUN)
     return subprocess.Popen([sys.executable, "script.py", str(Path(__file__).parent), str(jobs), kind],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "RUN": str(number)})
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_two_runs_share_the_work(jobs):
-    runs = [started(jobs), started(jobs)]
-    told = [run.communicate(timeout=60)[0].split() for run in runs]
+    runs = [started(jobs, "shared", number) for number in range(2)]
+    told = [run.communicate(timeout=PATIENCE_S)[0].split() for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
     assert [len(states) for states in told] == [8, 8]
     assert sum(states.count(b"done") for states in told) == 8
     assert sum(states.count(b"skipped") for states in told) == 8
     assert min(states.count(b"done") for states in told) > 0
-    assert [Path(f"brief {n}.tries").read_text() for n in range(8)] == ["x"] * 8
+    assert [Path(f"shared {n}.tries").read_text() for n in range(8)] == ["x"] * 8
     assert [name for name in os.listdir() if name.startswith(".idt")] == []
     assert sorted(name for name in os.listdir() if name.startswith("report")) == ["report-2.jsonl", "report.jsonl"]
 
 
 def test_a_run_that_waits_for_one_that_is_killed_does_its_videos():
     other = started(1, "hang")
-    until = time.monotonic() + 30
-    while not Path("hang 0.tries").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(Path("hang 0.tries").exists)
 
     def kill(outcome):
         other.send_signal(signal.SIGKILL)
@@ -154,15 +150,18 @@ def partial_work(job, advance):
 
 
 def test_waiting_is_said(caplog):
-    other = started(1)
-    until = time.monotonic() + 30
-    while not Path("brief 0.tries").exists():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    summary = run(jobs_of("brief 0"), odd, ".", done=lambda job: Path(job.output).exists())
+    other = started(1, "held")
+    until(Path("held 0.tries").exists)
+    said = logging.Handler()
+    said.emit = lambda record: Path("go").touch()
+    logging.getLogger("idt").addHandler(said)
+    try:
+        summary = run(jobs_of("held 0"), odd, ".", done=lambda job: Path(job.output).exists())
+    finally:
+        logging.getLogger("idt").removeHandler(said)
     other.communicate()
     assert (summary.done, summary.skipped) == (0, 1)
-    assert [record.getMessage() for record in caplog.records] == ["Waiting for another run, which works on brief 0."]
+    assert [record.getMessage() for record in caplog.records] == ["Waiting for another run, which works on held 0."]
 
 
 def test_shards_are_all_and_none_twice():

@@ -21,6 +21,7 @@ from idt.errors import FormatError, ParameterError
 from idt.evaluation import COMBINED, evaluate
 from idt.params import Params
 from idt.vectors import EncodingParams, encode
+from waiting import PATIENCE_S
 
 SMALL = EncodingParams(channels=("hog", "mbhx"), words=4, samples=2000)
 BAGS = EncodingParams(channels=("hog", "mbhx"), encoder="bow", words=20, norm="l1", samples=2000, cost=0.05)
@@ -184,8 +185,8 @@ print(len(files), sorted(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*.nb?")) == 
 
 def test_what_is_compiled_ahead_is_all_that_is_used(tmp_path):
     env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent)}
-    child = subprocess.run([sys.executable, "-c", _COMPILED], capture_output=True, text=True, timeout=200, check=False,
-                           env=env)
+    child = subprocess.run([sys.executable, "-c", _COMPILED], capture_output=True, text=True,
+                           timeout=PATIENCE_S, check=False, env=env)
     assert child.stdout == "12 True\n", child.stderr
 
 

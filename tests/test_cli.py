@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import get_args
@@ -32,6 +31,7 @@ from idt.params import Params, flag_name, limits_text
 from idt.reports import NAME
 from idt.video import frames
 from synthetic import moving_square, pan
+from waiting import PATIENCE_S, until
 
 FIELDS = dataclasses.fields(Params)
 IDT = [sys.executable, "-c", "import sys; from idt.cli import main; sys.exit(main())"]
@@ -69,7 +69,7 @@ def files(path: str | Path) -> list[str]:
 
 
 def child(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*IDT, *arguments], capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run([*IDT, *arguments], capture_output=True, text=True, timeout=PATIENCE_S, **options)
 
 
 # ---- usage ----------------------------------------------------------------------------------------------------------
@@ -634,17 +634,20 @@ def test_without_a_terminal_a_line_now_and_then_tells_how_far_all_is(folder, cap
     assert counts[-1] == (3, 40, 40)
 
 
+def spooled(process: subprocess.Popen[str]) -> bool:
+    """Whether a process holds a file in the folder of the results that has no name, or not its own yet."""
+    handles = [os.readlink(entry) for entry in Path(f"/proc/{process.pid}/fd").iterdir() if os.path.islink(entry)]
+    return any("/out/" in name and ".jsonl" not in name for name in handles)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="open files are seen in /proc")
 @pytest.mark.parametrize("text", [[], ["--text"]], ids=["npz", "text"])
 def test_an_interrupt_leaves_nothing_half_written(long_video, text):
     process = subprocess.Popen([*IDT, "extract", "long.avi", "videos/a.avi", "-o", "out", *text], text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not Path("out").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.7)
-    assert process.poll() is None, process.communicate()
+    until(lambda: spooled(process), process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out, err) == (130, "", "idt: interrupted\n")
     assert files("out") == []
 
@@ -663,7 +666,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(folder):
 def test_stdout_that_is_full_is_one_line(extracted):
     with open("/dev/full", "w") as full:
         result = subprocess.run([*IDT, "export", extracted, "--to", "text", "-o", "-"], stdout=full, text=True,
-                                stderr=subprocess.PIPE, timeout=60)
+                                stderr=subprocess.PIPE, timeout=PATIENCE_S)
     assert result.returncode == 1
     assert result.stderr == "idt: stdout cannot be written: No space left on device.\n"
 
@@ -675,7 +678,7 @@ def test_a_reader_that_goes_away_is_not_an_error(extracted):
         process.stdout.read(1)
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(60) == 141
+        assert process.wait(PATIENCE_S) == 141
 
 
 def test_the_bar_is_shown_on_a_terminal_only(folder):
@@ -694,7 +697,7 @@ def test_the_bar_is_shown_on_a_terminal_only(folder):
             break
         shown += block
     os.close(terminal)
-    assert process.wait(60) == 1
+    assert process.wait(PATIENCE_S) == 1
     assert process.stdout.read() == b""
     process.stdout.close()
     text = shown.decode()

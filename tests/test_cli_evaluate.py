@@ -26,6 +26,7 @@ from idt.cli import main
 from idt.params import Params, flag_name
 from idt.vectors import EncodingParams
 from synthetic import still
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -166,7 +167,7 @@ def on_terminal(name, columns):
                 shown += part
         except OSError:  # the child has closed its end
             pass
-        assert child.wait(120) == 0
+        assert child.wait(PATIENCE_S) == 0
     os.close(main_end)
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
 
@@ -313,7 +314,7 @@ def test_names_of_classes_are_no_markup_are_not_cut_and_need_not_be_utf8(folder)
         os.rename(place + b"/down", place + b"/[b]d\xff")
         os.rename(place + b"/right", place + b"/" + 150 * b"r")
     child = subprocess.run([*IDT, "evaluate", "set", *QUICK, "--folds", "3"], capture_output=True, text=True,
-                           timeout=120, env={**os.environ, "PYTHONUTF8": "1"}, check=False)
+                           timeout=PATIENCE_S, env={**os.environ, "PYTHONUTF8": "1"}, check=False)
     assert child.returncode == 0, child.stderr
     assert re.search(r"\n\[b\]d\\udcff +3 ", child.stdout)
     assert re.search(r"\nr{150} +3 ", child.stdout)

@@ -10,7 +10,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -30,6 +29,7 @@ from idt.reports import NAME
 from idt.runner import Workers
 from idt.video_flow import FlowParams, read_meta, write_flow
 from synthetic import pan
+from waiting import PATIENCE_S, until
 
 IDT = [sys.executable, "-c", "import sys; from idt.cli import main; sys.exit(main())"]
 QUICK = ["--method", "farneback"]
@@ -71,7 +71,7 @@ def contents(path: str | Path) -> dict[str, bytes]:
 
 
 def child(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*IDT, *arguments], capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run([*IDT, *arguments], capture_output=True, text=True, timeout=PATIENCE_S, **options)
 
 
 # ---- usage ----------------------------------------------------------------------------------------------------------
@@ -316,9 +316,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
     """Start the command and return when it has written ten images of its first video."""
     process = subprocess.Popen([*IDT, "flow", *arguments, "-o", "out", *QUICK], text=True, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
-    while not len(list(Path().glob("out/.idt-*.tmp/*"))) > 10:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    until(lambda: len(list(Path().glob("out/.idt-*.tmp/*"))) > 10, process)
     return process
 
 
@@ -326,7 +324,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 def test_an_interrupt_leaves_nothing_half_written(long_video, threads):
     process = started("long.avi", "videos/a.avi", "--threads", threads)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (130, "")
     assert re.fullmatch(r"(videos/a\.avi: .*\n)?idt: interrupted\n", err)  # that one may be done by then
     assert files("out") in ([], images("a.avi", 9))
@@ -346,9 +344,10 @@ def test_a_killed_run_is_resumed_as_if_nothing_had_been(long_video, capsys):
 
 def test_two_runs_at_once_do_not_take_each_others_folders(long_video):
     process = started("long.avi")
+    process.send_signal(signal.SIGSTOP)  # so that it does not end before the other
     assert main(["flow", "videos/a.avi", "-o", "out", *QUICK, "--quiet"]) == 0
-    assert process.poll() is None
-    assert process.communicate(timeout=60)[0] == ""
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=PATIENCE_S)[0] == ""
     assert process.returncode == 0
     assert sorted(os.listdir("out")) == ["a.avi", "long.avi", "report-2.jsonl", NAME]
     assert read_meta("out/long.avi")["counts"] == {"flow": 199}
@@ -380,7 +379,7 @@ def test_the_bar_is_shown_on_a_terminal_only(long_video):
             break
         shown += block
     os.close(terminal)
-    assert process.wait(60) == 1
+    assert process.wait(PATIENCE_S) == 1
     assert process.stdout.read() == b""
     process.stdout.close()
     text = shown.decode()

@@ -33,6 +33,7 @@ from idt.params import Params
 from idt.reports import NAME
 from idt.vectors import EncodingParams
 from synthetic import moving_square, pan, still
+from waiting import PATIENCE_S
 
 pytestmark = pytest.mark.usefixtures("one_core")
 
@@ -384,8 +385,8 @@ def test_models_that_cannot_be_used_are_told_before_any_video(folder, capsys, ch
 def test_names_that_are_no_text_do_not_stop_it(folder):
     os.rename(b"set/pan/0.avi", b"set/pan/\xff\xfc.avi")
     for more in ((), ("--json", "--jobs", "1")):
-        child = subprocess.run([*IDT, "predict", "set.model.npz", "set/pan", *more], capture_output=True, timeout=120,
-                               env={**os.environ, "PYTHONUTF8": "1"}, check=False)
+        child = subprocess.run([*IDT, "predict", "set.model.npz", "set/pan", *more], capture_output=True,
+                               timeout=PATIENCE_S, env={**os.environ, "PYTHONUTF8": "1"}, check=False)
         assert (child.returncode, child.stderr) == (0, b"")
         lines = child.stdout.decode().splitlines()
         assert len(lines) == 3
@@ -394,7 +395,7 @@ def test_names_that_are_no_text_do_not_stop_it(folder):
 
 def test_nobody_reads_on(folder):
     child = subprocess.run(f"{sys.executable} -c '{IDT[2]}' predict set.model.npz set | head -n 1", shell=True,
-                           capture_output=True, text=True, timeout=120, check=False)
+                           capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert child.stdout.startswith("set/pan/0.avi")
     assert child.stderr == ""
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from glob import glob
 from pathlib import Path
@@ -26,6 +25,7 @@ from idt.cli import main
 from idt.errors import IdtError
 from idt.runner import Workers, run
 from synthetic import pan
+from waiting import PATIENCE_S, until
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -58,19 +58,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
         if process.args[0].name == "ray":  # it ends what it has started elsewhere
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
+                process.wait(PATIENCE_S)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def until(found: Callable[[], object], seconds: float = 60) -> object:
-    """Wait for something and return it."""
-    end = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return value
 
 
 def videos() -> None:
@@ -81,7 +72,7 @@ def videos() -> None:
 def extracted(output: str, *more: str) -> dict[str, bytes]:
     """Extract the videos as a user does and return the files."""
     subprocess.run([BIN / "idt", "extract", "videos", "-o", output, *QUICK, *more, "--quiet"], env=ENVIRONMENT,
-                   check=True, timeout=120)
+                   check=True, timeout=PATIENCE_S)
     return {path.name: path.read_bytes() for path in Path(output).glob("*.npz")}
 
 
@@ -89,7 +80,7 @@ def extracted(output: str, *more: str) -> dict[str, bytes]:
 FATES = {
     "a": None, "b": None, "flaky": None,
     "crash": "crash: the process that worked on it died (signal 11, Segmentation fault).",
-    "hang": "hang: not done in 2 s, which is the timeout.",
+    "hang": "hang: not done in 5 s, which is the timeout.",
     "bad": "bad: bad."}
 
 
@@ -98,7 +89,7 @@ def test_dask(start, capsys, caplog):
     start("dask", "scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", os.path.abspath("dask.json"))
     address = until(lambda: Path("dask.json").exists() and json.loads(Path("dask.json").read_text())["address"])
     workers = [start("dask", "worker", address, "--nthreads", "1", "--no-dashboard") for _ in range(2)]
-    cluster = Workers(backend="dask", scheduler=address, timeout=2, retries=2)
+    cluster = Workers(backend="dask", scheduler=address, timeout=5, retries=2)
 
     found = outcomes(run, jobs_of(*FATES, "warns"), odd, ".", workers=cluster)
     assert {o.job.source: o.reason for o in found} == {**FATES, "warns": None}
@@ -107,11 +98,12 @@ def test_dask(start, capsys, caplog):
     assert Path("flaky.tries").stat().st_size == 3
 
     # A worker is lost with all its processes, as with its machine: the other does its jobs.
-    names = [f"slow {n}" for n in range(6)]
+    names = [f"held {n}" for n in range(6)]
 
     def kill():
-        until(lambda: len(glob("slow *.tries")) >= 4)  # both work on their second one
+        until(lambda: len(glob("held *.tries")) >= 2)  # both work
         os.killpg(workers[0].pid, signal.SIGKILL)
+        Path("go").touch()
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -140,16 +132,16 @@ def test_ray(start):
               "--disable-usage-stats", "--object-store-memory", "100000000", "--temp-dir", place)
         log = Path("0.log")
         address = until(lambda: re.search(r"address='([0-9.:]+)'", log.read_text(errors="replace")))[1]
-        code = RAY.format(names=[*FATES], slow=[f"slow {n}" for n in range(6)], address=address)
+        code = RAY.format(names=[*FATES], held=[f"held {n}" for n in range(6)], address=address)
         Path("script.py").write_text(code)
         result = subprocess.run([sys.executable, "script.py"], env=ENVIRONMENT, capture_output=True, text=True,
-                                timeout=200)
+                                timeout=PATIENCE_S)
         assert result.returncode == 0, result.stderr
         fates, summary = (json.loads(line) for line in result.stdout.splitlines() if line.startswith("{"))
         assert fates == FATES
         assert summary == {"done": 6, "failed": []}
-        assert all(Path(f"slow {n}.npz").read_bytes() == b"half" for n in range(6))
-        assert sum(Path(f"slow {n}.tries").stat().st_size for n in range(6)) > 6
+        assert all(Path(f"held {n}.npz").read_bytes() == b"half" for n in range(6))
+        assert sum(Path(f"held {n}.tries").stat().st_size for n in range(6)) > 6
         assert [name for name in os.listdir() if name.startswith(".idt")] == []
         videos()
         assert extracted("ray", "--backend", "ray", "--scheduler", address) == extracted("local", "--jobs", "2")
@@ -169,17 +161,18 @@ def worker():
                 return int(path.split("/")[2])
 
 def kill():
-    while len(glob("slow *.tries")) < 4 or worker() is None:  # both work on their second one
+    while len(glob("held *.tries")) < 2 or worker() is None:  # both work
         time.sleep(0.02)
     os.kill(worker(), signal.SIGKILL)
+    Path("go").touch()
 
 if __name__ == "__main__":
     found = outcomes(run, jobs_of(*{names}), odd, ".",
-                     workers=Workers(backend="ray", scheduler="{address}", timeout=2, retries=2))
+                     workers=Workers(backend="ray", scheduler="{address}", timeout=5, retries=2))
     print(json.dumps({{o.job.source: o.reason for o in found}}))
     killer = threading.Thread(target=kill)
     killer.start()
-    summary = run(jobs_of(*{slow}), odd, ".", workers=Workers(backend="ray", scheduler="{address}"))
+    summary = run(jobs_of(*{held}), odd, ".", workers=Workers(backend="ray", scheduler="{address}"))
     killer.join()
     print(json.dumps({{"done": summary.done, "failed": [o.reason for o in summary.failed]}}))
 """

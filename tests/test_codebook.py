@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from random_bags import bag, mixture, words
+from random_bags import bag, logit_errors, mixture, words
 from sklearn.cluster import KMeans as Clusters
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.mixture import GaussianMixture
@@ -17,6 +17,9 @@ from idt.encoding import DiagonalGMM, KMeans
 from idt.encoding.bags import ROWS
 from idt.encoding.codebook import _posteriors
 from idt.errors import ParameterError
+from rounding import gamma, likely
+
+pytestmark = pytest.mark.numeric
 
 
 def clusters(n, d, count, seed=0, spread=4.0):
@@ -45,7 +48,8 @@ def test_words_are_the_means_of_what_is_nearest_to_them():
     assert codebook.centres_.shape == (5, 4)
     assert codebook.centres_.dtype == np.float32
     nearest = naive.square_distances(x.astype(np.float64), codebook.centres_).argmin(axis=1)
-    np.testing.assert_allclose(codebook.centres_, [x[nearest == k].mean(axis=0) for k in range(5)], atol=1e-4)
+    np.testing.assert_allclose(codebook.centres_, [x[nearest == k].mean(axis=0, dtype=np.float64) for k in range(5)],
+                               rtol=0, atol=gamma(len(x)) * np.abs(x).max())
     reference = Clusters(5, n_init=1, random_state=0).fit(x)
     error = naive.square_distances(x.astype(np.float64), codebook.centres_).min(axis=1).sum()
     assert error <= 1.01 * reference.inertia_
@@ -107,9 +111,10 @@ def test_posteriors_and_likelihood(n):
     q, densities = naive.gaussian_posteriors(x.astype(np.float64), *parameters(gmm))
     found = gmm.posteriors(x)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, q, atol=2e-6)
-    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
-    np.testing.assert_allclose(gmm.score(x), densities.mean(), rtol=1e-6)
+    limit = logit_errors(gmm, x)
+    assert (np.abs(found - q) <= limit / 2 + gamma(5) + 2.0**-30).all()
+    np.testing.assert_allclose(found.sum(axis=1, dtype=np.float64), 1, rtol=gamma(6 + 3) + 6 * 2.0**-30)
+    np.testing.assert_allclose(gmm.score(x), densities.mean(), rtol=0, atol=limit.mean() + gamma(8))
     assert gmm.posteriors(bag(0, 5)).shape == (0, 6)
 
 
@@ -122,12 +127,19 @@ def test_statistics(n, spread):
     counts, sums, squares, likelihood = gmm.statistics(x)
     z = [(x.astype(np.float64) - mean) / np.sqrt(variance.astype(np.float64))
          for mean, variance in zip(gmm.means_, gmm.variances_, strict=True)]
-    np.testing.assert_allclose(counts, q.sum(axis=0), rtol=2e-5, atol=1e-4)
-    scale = spread * n
-    np.testing.assert_allclose(sums, [share @ each for share, each in zip(q.T, z, strict=True)], atol=1e-5 * scale)
-    np.testing.assert_allclose(squares, [share @ each**2 for share, each in zip(q.T, z, strict=True)],
-                               atol=1e-5 * scale * spread)
-    np.testing.assert_allclose(likelihood, densities.sum(), rtol=1e-5)
+    # A posterior is off by q (1 - q) of twice the error of logits; moments are sums over a chunk of products with it.
+    limit = logit_errors(gmm, x)
+    off = 2 * limit * q * (1 - q) + gamma(5) * q + 2.0**-30
+    np.testing.assert_array_less(np.abs(counts - q.sum(axis=0)), off.sum(axis=0) + 1e-12)
+    middle = gmm.weights_.astype(np.float64) @ gmm.means_
+    for found, power in ((sums, 1), (squares, 2)):
+        for k, (share, each) in enumerate(zip(q.T, z, strict=True)):
+            # Of z about the mean of the mixture first, moved and scaled to the Gaussian afterwards, in float64
+            deviation = np.sqrt(gmm.variances_[k].astype(np.float64))
+            size = (np.abs(x - middle) + np.abs(gmm.means_[k] - middle)) / deviation
+            error = off[:, k] @ size**power + likely(min(n, ROWS) + 8) * (share @ size**power)
+            assert (np.abs(found[k] - share @ each**power) <= error + 1e-12).all()
+    np.testing.assert_allclose(likelihood, densities.sum(), rtol=0, atol=limit.sum() + gamma(8) * n)
     assert counts.dtype == sums.dtype == squares.dtype == np.float64
 
 
@@ -151,8 +163,9 @@ def test_the_exponential_is_that_of_float32():
     small = exact / (1 + exact) < 2.0**-30
     np.testing.assert_array_equal(q[small], [[1, 0]] * small.sum())
     ratio = q[~small, 1].astype(np.float64) / q[~small, 0]
-    assert np.abs(ratio / exact[~small] - 1).max() < 2.5e-7
-    np.testing.assert_allclose(counts, q.sum(axis=0, dtype=np.float64), rtol=1e-6)
+    # the polynomial, 2^n, the product with the quotient and the quotient of both
+    assert np.abs(ratio / exact[~small] - 1).max() <= gamma(6)
+    np.testing.assert_allclose(counts, q.sum(axis=0, dtype=np.float64), rtol=1e-12)  # sums of float64
 
 
 def test_posteriors_of_two_gaussians():

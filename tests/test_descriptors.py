@@ -10,6 +10,9 @@ import pytest
 import naive
 import synthetic
 from idt.descriptors import BINS, describe, widths
+from rounding import UNIT, gamma
+
+pytestmark = pytest.mark.numeric
 
 NAMES = ("hog", "hof", "mbhx", "mbhy")
 
@@ -45,21 +48,45 @@ def described(grey, flow, points, *, descriptors=NAMES, patch=32, cells=2, epsil
     return sums
 
 
+def channels(grey, flow, threshold=0.4):
+    """The votes of every pixel for the bins of each descriptor."""
+    return [naive.hog_votes(grey, approximate=True), naive.hof_votes(flow, threshold, approximate=True),
+            naive.mbh_votes(flow, 0, approximate=True), naive.mbh_votes(flow, 1, approximate=True)]
+
+
 def oracle(grey, flow, points, *, patch=32, cells=2, epsilon=0.05, threshold=0.4):
-    votes = [naive.hog_votes(grey, approximate=True), naive.hof_votes(flow, threshold, approximate=True),
-             naive.mbh_votes(flow, 0, approximate=True), naive.mbh_votes(flow, 1, approximate=True)]
-    return np.array([np.concatenate([naive.patch_descriptor(v, x, y, patch, cells, epsilon) for v in votes])
-                     for x, y in points])
+    return np.array([np.concatenate([naive.patch_descriptor(v, x, y, patch, cells, epsilon)
+                                     for v in channels(grey, flow, threshold)]) for x, y in points])
 
 
-def assert_same(found, expected, share=2e-6):
-    """The squares are what each bin has of its block. They are good to `share`.
+def blocks(grey, flow, points, *, patch=32, cells=2, epsilon=0.05, threshold=0.4):
+    """Sum of each point's votes, and the largest sum of the image in a bin, for each number of a descriptor."""
+    sums, largest = [], []
+    for votes in channels(grey, flow, threshold):
+        bins, total = votes.shape[2], votes.sum(2)
+        height, width = total.shape
+        left = [min(max(naive.rnd(x) - patch // 2, 0), width - patch) for x in points[:, 0]]
+        top = [min(max(naive.rnd(y) - patch // 2, 0), height - patch) for y in points[:, 1]]
+        reach = patch // cells * cells
+        block = np.array([total[j:j + reach, i:i + reach].sum() for i, j in zip(left, top, strict=True)])
+        sums.append(np.repeat(block[:, None] + bins * cells**2 * epsilon, bins * cells**2, axis=1))
+        largest.append(np.full(sums[-1].shape, votes.sum((0, 1)).max()))
+    return np.hstack(sums), np.hstack(largest)
 
-    Integral images in float32 hold up to 1e6 here and round that to 0.06, of blocks that sum to 1e3 and more; the root
-    of an almost empty bin enlarges the same error.
+
+def assert_same(found, grey, flow, points, **options):
+    """The squares are what each bin has of its block; their errors are those of the integral image and of the votes.
+
+    An integral image is a sum over rows: a random walk of one rounding a row, of numbers that grow up to S. Its
+    standard deviation is u S sqrt(h) / 3, that of a bin, which is the difference of two differences, twice as much, and
+    six of them with half as much again for the sum of the block leave nothing to chance. A vote has an angle of up to 8
+    that is good to 22 u, and three more roundings of up to four times its length; then it is one of 36 that are added,
+    divided and have a root.
     """
-    np.testing.assert_allclose(found**2, expected**2, atol=share)
-    np.testing.assert_allclose(found, expected, atol=2e-4)
+    sums, largest = blocks(grey, flow, points, **options)
+    limit = 6 * UNIT * np.sqrt(len(grey)) * largest / sums + gamma(22 + 12 + 40)
+    assert (np.abs(found.astype(np.float64)**2 - oracle(grey, flow, points, **options)**2) <= limit).all()
+    assert (found >= 0).all()
 
 
 def test_widths():
@@ -75,7 +102,7 @@ def test_widths():
 def test_descriptors_equal_the_oracle(kind, size):
     grey, flow = scene(kind, *size)
     points = positions(*size)
-    assert_same(described(grey, flow, points), oracle(grey, flow, points))
+    assert_same(described(grey, flow, points), grey, flow, points)
 
 
 @pytest.mark.parametrize(("patch", "cells"), [(24, 3), (32, 1), (32, 3), (23, 2), (8, 8), (7, 3), (4, 2), (5, 1),
@@ -84,16 +111,15 @@ def test_other_patches_and_cells(patch, cells):
     """A side that is no multiple of the cells leaves out its last pixels; odd sides reach further right and down."""
     grey, flow = scene("noise", 45, 61)
     points = positions(45, 61)
-    assert_same(described(grey, flow, points, patch=patch, cells=cells),
-                oracle(grey, flow, points, patch=patch, cells=cells), share=1e-5)
+    assert_same(described(grey, flow, points, patch=patch, cells=cells), grey, flow, points, patch=patch, cells=cells)
 
 
 @pytest.mark.parametrize(("epsilon", "threshold"), [(1e-3, 0.4), (5.0, 0.4), (0.05, 0.0), (0.05, 1.3), (0.05, 1e6)])
 def test_other_constants(epsilon, threshold):
     grey, flow = scene("noise", 45, 61)
     points = positions(45, 61)
-    assert_same(described(grey, flow, points, epsilon=epsilon, threshold=threshold),
-                oracle(grey, flow, points, epsilon=epsilon, threshold=threshold))
+    options = {"epsilon": epsilon, "threshold": threshold}
+    assert_same(described(grey, flow, points, **options), grey, flow, points, **options)
 
 
 @pytest.mark.parametrize("chosen", [c for n in range(1, 5) for c in itertools.combinations(NAMES, n)])
@@ -102,7 +128,8 @@ def test_a_subset_is_the_same_numbers_side_by_side(chosen):
     points = positions(45, 61)
     whole = dict(zip(NAMES, np.split(described(grey, flow, points), [32, 68, 100], axis=1), strict=True))
     found = described(grey, flow, points, descriptors=(*reversed(chosen), "trajectory"))
-    np.testing.assert_allclose(found, np.concatenate([whole[name] for name in chosen], axis=1), atol=1e-6)
+    # the sum of a block of up to 36 may be made in another order
+    np.testing.assert_allclose(found, np.concatenate([whole[name] for name in chosen], axis=1), rtol=gamma(40))
 
 
 def test_nothing_is_wanted_or_nobody_is_there():
@@ -118,16 +145,18 @@ def test_sums_are_added_to_their_rows():
     sums = np.ones((4, 132), np.float32)
     describe(grey, flow, points, sums, np.array([2, -1, 0, 2, -1]), descriptors=NAMES, patch=32, cells=2, epsilon=0.05,
              hof_threshold=0.4)
-    np.testing.assert_allclose(sums, 1 + np.stack([once[2], 0 * once[0], once[0] + once[3], 0 * once[0]]), atol=1e-6)
+    expected = 1 + np.stack([once[2], 0 * once[0], once[0] + once[3], 0 * once[0]])
+    np.testing.assert_allclose(sums, expected, rtol=gamma(4))
 
 
 def test_flat_patches_are_flat():
     grey, flow = scene("flat", 40, 50)
     found = described(grey, flow, np.float32([[20, 20]]))[0]
     hof = found[32:68].reshape(4, 9)
-    np.testing.assert_allclose(np.delete(found, slice(32, 68)), np.sqrt(1 / 32), atol=1e-6)
-    np.testing.assert_allclose(hof[:, 8]**2, 256.05 / (4 * 256.45), atol=1e-6)  # every pixel counts 1 in the last bin
-    np.testing.assert_allclose(hof[:, :8]**2, 0.05 / (4 * 256.45), atol=1e-6)
+    np.testing.assert_allclose(np.delete(found, slice(32, 68)), np.sqrt(1 / 32), rtol=gamma(40))
+    # Every pixel counts 1 in the last bin, which float32 sums exactly.
+    np.testing.assert_allclose(hof[:, 8]**2, 256.05 / (4 * 256.45), rtol=gamma(48))
+    np.testing.assert_allclose(hof[:, :8]**2, 0.05 / (4 * 256.45), rtol=gamma(48))
 
 
 @pytest.mark.parametrize(("direction", "bins"), [((1, 0), {0: 1.0}), ((0, 1), {2: 1.0}), ((-1, 0), {4: 1.0}),
@@ -160,7 +189,11 @@ def test_mbh_does_not_see_a_constant_motion():
     points = positions(45, 61)
     moved = described(grey, flow + np.float32([4, -8]), points)
     still = described(grey, flow, points)
-    np.testing.assert_allclose(moved[:, 68:], still[:, 68:], atol=1e-4)  # the shift rounds the flow to 5e-7 px
+    # The shift rounds the flow, of up to 10 px, by 8 u, a difference of two by twice that in x and in y, and a vote by
+    # as much as its two bins together.
+    sums, _ = blocks(grey, flow, points)
+    limit = 2 * 8 * UNIT * np.sqrt(2) * 2 * 32**2 / sums[:, 68:]
+    assert (np.abs(moved.astype(np.float64)**2 - still.astype(np.float64)**2)[:, 68:] <= limit).all()
     assert np.abs(moved[:, 32:68] - still[:, 32:68]).max() > 0.1
 
 
@@ -182,4 +215,4 @@ def test_a_patch_far_from_the_top_of_a_tall_image():
     """The rows that are kept go round many times; rounding grows with the sum of all that is above."""
     grey, flow = scene("noise", 400, 40)
     points = np.float32([[20, 384], [20, 399.9], [20, 200]])
-    assert_same(described(grey, flow, points), oracle(grey, flow, points), share=1e-5)
+    assert_same(described(grey, flow, points), grey, flow, points)

@@ -17,6 +17,7 @@ from idt.errors import ParameterError
 from idt.flow import compute, method_for
 from idt.flow.dis import DIS, DeepFlow
 from idt.flow.pyramid import reduce_flow, scale_factors, scale_sizes
+from waiting import PATIENCE_S
 
 SOLVERS = {DIS: lambda: cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM),
            DeepFlow: cv2.optflow.createOptFlow_DeepFlow}
@@ -116,7 +117,8 @@ def test_deepflow_of_small_images(shape):
 
 
 def child(program):
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True,
+                          timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (9, 50), (15, 64)])

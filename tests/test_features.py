@@ -24,6 +24,7 @@ from random_features import chunks_of, random_features, run_limited, same
 import idt.features
 from idt.errors import FormatError, OutputError, ParameterError
 from idt.features import ARRAYS, Features, FeatureWriter, load_any
+from waiting import PATIENCE_S
 
 
 def changed(path: Path, **members: Any) -> None:
@@ -351,13 +352,13 @@ def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
     code = ("import sys, time; sys.path.insert(0, sys.argv[2])\n"
             "from random_features import random_features\nfrom idt.features import FeatureWriter\n"
             "with FeatureWriter(sys.argv[1]) as writer:\n"
-            "    writer.append(random_features(1000)); print('written', flush=True); time.sleep(60)\n")
+            "    writer.append(random_features(1000)); print('written', flush=True); time.sleep(1000)\n")
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.npz"), str(Path(__file__).parent)],
                           stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "written\n"
         child.send_signal(signal.SIGKILL)
-        child.wait(30)
+        child.wait(PATIENCE_S)
     assert os.listdir(tmp_path) == []
 
 

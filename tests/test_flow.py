@@ -20,6 +20,7 @@ from idt.flow.dis import DIS, DeepFlow
 from idt.flow.farneback import Farneback
 from idt.flow.pyramid import scale_factors, scale_sizes
 from idt.flow.tvl1 import PRESETS, TVL1, TVL1Params
+from waiting import PATIENCE_S
 
 NAMES = "allowed are tvl1, farneback, dis, deepflow"
 
@@ -624,7 +625,7 @@ def test_batches_of_several_gpus_come_in_order(device, step, monkeypatch):
 
     def hook(solver, images, numbers):
         if first.acquire(blocking=False):
-            assert ended.wait(20)
+            assert ended.wait(PATIENCE_S)
         else:
             ended.set()
 

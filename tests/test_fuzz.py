@@ -7,7 +7,6 @@ and the child is started again.
 from __future__ import annotations
 
 import multiprocessing
-import time
 from collections import Counter
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -19,10 +18,10 @@ import numpy as np
 import pytest
 
 import synthetic
+from waiting import PATIENCE_S
 
 MUTATIONS = 200  # in all
-HANG_S = 20.0  # one mutation; the undamaged clip takes a few hundredths of a second
-TOTAL_S = 60.0
+HANG_S = 60.0  # one mutation; the undamaged clip takes a few hundredths of a second
 CRASHES = 3  # so many are the decoder's; there is no telling whose a crash is
 MEMORY = 4 << 30  # bytes; a damaged header may promise pictures of any size
 
@@ -70,7 +69,7 @@ class Child:
         process.start()
         theirs.close()
         self._process = process
-        kind, detail = self._ask(process, self._whole, limit_s=240)
+        kind, detail = self._ask(process, self._whole, limit_s=PATIENCE_S)
         assert kind == "features", detail
         assert detail != "0 rows"
         return process
@@ -130,7 +129,6 @@ def test_wrong_bytes_give_features_or_one_error(tmp_path: Path, suffix: str, cap
     bad: list[str] = []
     child = Child(clip)
     child.start()
-    began = time.monotonic()
     try:
         for seed in range(MUTATIONS // len(CONTAINERS)):
             path.write_bytes(mutated(content, np.random.default_rng([seed, *suffix.encode()])))
@@ -138,7 +136,6 @@ def test_wrong_bytes_give_features_or_one_error(tmp_path: Path, suffix: str, cap
             outcomes[kind] += 1
             if kind not in ("features", "refused"):
                 bad.append(f"seed {seed}: {kind}, {detail}")
-            assert time.monotonic() - began < TOTAL_S / len(CONTAINERS), (outcomes, bad)
     finally:
         child.stop()
     for kind, count in outcomes.items():

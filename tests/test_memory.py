@@ -17,6 +17,7 @@ from idt.batch import fit_codebook
 from idt.features import Features, FeatureWriter
 from idt.vectors import EncodingParams, Vectors
 from idt.video import frames
+from waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.slow,
               pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")]
@@ -56,7 +57,7 @@ print((kilobytes("VmHWM") - start) * 1024)
 def peak(script: str, *arguments: Path | str) -> int:
     """Peak memory of a Python script, bytes."""
     child = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True,
-                           timeout=280, check=False)
+                           timeout=PATIENCE_S, check=False)
     assert child.returncode == 0, child.stderr
     return int(child.stdout)
 

@@ -13,6 +13,8 @@ from idt.encoding import Normalise
 from idt.encoding.norms import intra, l1, l2, power, root_sift
 from idt.errors import ParameterError
 
+pytestmark = pytest.mark.numeric
+
 
 def test_lengths():
     x = bag(7, 30)

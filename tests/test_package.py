@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import idt
+from waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"idt": "idt", "flow": "idt/flow", "encoding": "idt/encoding", "cli": "idt/cli"}
@@ -23,7 +24,7 @@ def python(*arguments: str, cwd: Path, path: Path | None = None) -> str:
     """Run Python outside the repository and return what it prints."""
     command = [sys.executable, *arguments]
     environment = {"PYTHONPATH": str(path)} if path else {}
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240,
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S,
                             env={"PATH": "/usr/bin:/bin", **environment})
     assert result.returncode == 0, result.stderr
     return result.stdout

@@ -64,6 +64,7 @@ TOLERANCE = {"mean": 1e-4, "std": 1e-4, "length": 2e-4, "points": 2e-4, "scale":
              "trajectory": 5e-6, "hog": 2e-5, "hof": 1e-4, "mbhx": 1e-4, "mbhy": 1e-4}
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", CASES)
 def test_rows_equal_the_oracle(name):
     """Row by row: the same trajectories in the same order; a point on the edge between two pixels may go elsewhere."""

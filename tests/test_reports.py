@@ -9,7 +9,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from idt.cli import main
 from idt.errors import FormatError
 from idt.reports import NAME, read_status
 from idt.runner import Workers, run
+from waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -93,10 +93,7 @@ def test_a_run_that_goes_on_and_one_that_was_killed(capsys):
     Path("script.py").write_text(RUN)
     with subprocess.Popen([sys.executable, "script.py", str(Path(__file__).parent)],
                           stderr=subprocess.DEVNULL) as child:
-        until = time.monotonic() + 30
-        while not Path(NAME).exists() or len(read_status(".").videos) < 2:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        until(lambda: Path(NAME).exists() and len(read_status(".").videos) == 2)
         (last,) = read_status(".").runs
         assert (last.ended, last.running) == (None, True)
         assert main(["status", "."]) == 0
@@ -104,10 +101,7 @@ def test_a_run_that_goes_on_and_one_that_was_killed(capsys):
         assert "it is going on: 1 done, 1 failed\n" in out
         assert out.endswith("\nfailed    bad: bad.\n")
         child.send_signal(signal.SIGKILL)
-    until = time.monotonic() + 10  # its processes hold nothing, but end a little later
-    while read_status(".").runs[0].running:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(lambda: not read_status(".").runs[0].running)  # its processes hold nothing, but end a little later
     assert main(["status", "."]) == 0
     assert "it was stopped: 1 done, 1 failed\n" in capsys.readouterr().out
     run(jobs_of("b"), odd, ".")

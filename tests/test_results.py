@@ -21,6 +21,7 @@ from idt.errors import OutputError
 from idt.evaluation import COMBINED, Evaluation, SplitResult
 from idt.results import check_folder, figures, save
 from idt.vectors import EncodingParams
+from waiting import PATIENCE_S
 
 NAMES = ("path", 'say "hi", wave', "$x^2$")
 
@@ -189,7 +190,7 @@ def test_pictures_leave_the_state_of_pyplot_alone(tmp_path):
     code = ("import sys; sys.path.insert(0, sys.argv[2]); from test_results import evaluation, save; "
             "save(evaluation(), sys.argv[1]); print('matplotlib.pyplot' in sys.modules)")
     done = subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path), str(Path(__file__).parent)],
-                          capture_output=True, text=True, timeout=120, check=True)
+                          capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert (done.stdout, done.stderr) == ("False\n", "")
 
 

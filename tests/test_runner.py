@@ -21,6 +21,7 @@ from idt.output import replacing
 from idt.reports import NAME
 from idt.runner import Outcome, Progress, Workers, run
 from idt.work import Job
+from waiting import PATIENCE_S, until
 
 TWO = Workers(jobs=2)
 
@@ -118,7 +119,12 @@ def odd(job: Job, advance, *, folder: str = ".") -> dict:
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "leave":
             os._exit(3)
-        time.sleep({"hang": 100, "slow": 1, "brief": 0.3}.get(kind, 0))
+        time.sleep({"hang": 10 * PATIENCE_S}.get(kind, 0))
+        if kind == "held":
+            until(Path(folder, "go").exists)
+        if kind == "shared":  # until two runs do such work
+            Path(folder, f"run-{os.environ['RUN']}").touch()
+            until(lambda: len(list(Path(folder).glob("run-*"))) == 2)
         if kind == "full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if kind == "bad":
@@ -140,7 +146,7 @@ def files(folder: str = ".") -> list[str]:
 def test_what_dies_hangs_or_fails_costs_its_own_job_alone():
     names = ("a", "crash 1", "b", "hang", "bad", "c", "leave", "bug", "killed", "d", "crash 2", "e")
     told: list[Outcome | Progress] = []
-    summary = run(jobs_of(*names), odd, ".", workers=Workers(jobs=2, timeout=3), progress=told.append,
+    summary = run(jobs_of(*names), odd, ".", workers=Workers(jobs=2, timeout=10), progress=told.append,
                   report=told.append)
     ended = [o for o in told if isinstance(o, Outcome)]
     assert (summary.done, summary.skipped) == (5, 0)
@@ -151,7 +157,7 @@ def test_what_dies_hangs_or_fails_costs_its_own_job_alone():
         "crash 2": "crash 2: the process that worked on it died (signal 11, Segmentation fault).",
         "killed": "killed: the process that worked on it died (signal 9, Killed; perhaps memory was short).",
         "leave": "leave: the process that worked on it died (exit code 3).",
-        "hang": "hang: not done in 3 s, which is the timeout.",
+        "hang": "hang: not done in 10 s, which is the timeout.",
         "bad": "bad: bad.", "bug": "bug: unexpected ZeroDivisionError: oops"}
     assert files() == [f"{name}.npz" for name in "abcde"]
     assert all(o.meta["rows"] == 40 and o.processed == 4 for o in ended if o.state == "done")
@@ -199,12 +205,12 @@ def test_the_largest_are_begun_first():
 
 def test_slow_looks_at_what_is_done_do_not_hold_up_what_is_worked_on():
     def done(job):
-        time.sleep(0.05)
+        if job.source == "old 2":
+            until(lambda: Path("a.npz").exists() and Path("b.npz").exists())
         return job.source.startswith("old")
 
     found: list[Outcome] = []
-    run(jobs_of("brief 0", "brief 1", *(f"old {n}" for n in range(80))), odd, ".", workers=TWO, done=done,
-        report=found.append)
+    run(jobs_of("a", "b", *(f"old {n}" for n in range(80))), odd, ".", workers=TWO, done=done, report=found.append)
     states = [outcome.state for outcome in found]
     assert states.count("skipped") == 80
     assert "skipped" in states[states.index("done"):]
@@ -212,8 +218,14 @@ def test_slow_looks_at_what_is_done_do_not_hold_up_what_is_worked_on():
 
 def test_all_is_looked_at_while_others_work():
     found: list[Outcome] = []
-    run(jobs_of(*(f"slow {n}" for n in range(4)), *(f"old {n}" for n in range(40))), odd, ".", workers=TWO,
-        done=lambda job: job.source.startswith("old"), report=found.append)
+
+    def report(outcome):
+        found.append(outcome)
+        if len(found) == 40:
+            Path("go").touch()
+
+    run(jobs_of(*(f"held {n}" for n in range(4)), *(f"old {n}" for n in range(40))), odd, ".", workers=TWO,
+        done=lambda job: job.source.startswith("old"), report=report)
     assert [outcome.state for outcome in found] == ["skipped"] * 40 + ["done"] * 4
 
 
@@ -228,7 +240,7 @@ run(jobs_of("a", "b"), odd, ".", workers=Workers(jobs=2))
 def test_a_script_that_the_processes_would_run_again():
     Path("script.py").write_text(SCRIPT)
     result = subprocess.run([sys.executable, "script.py", str(Path(__file__).parent)], capture_output=True, text=True,
-                            timeout=60)
+                            timeout=PATIENCE_S)
     assert result.returncode == 1
     assert "ParameterError: A process that was to do a part of the work has run the whole script instead: put what " \
         "the script calls below `if __name__ == \"__main__\":`." in result.stderr
@@ -239,8 +251,7 @@ def test_a_script_that_the_processes_would_run_again():
 def test_processes_that_are_ended_leave_nobody_waiting():
     processes = Processes(odd, 1, None)
     waiting = [processes.begin(n, job) for n, job in enumerate(jobs_of("hang", "a"))]
-    while not Path("hang.tries").exists():
-        time.sleep(0.05)
+    until(Path("hang.tries").exists)
     processes.end(at_once=True)
     assert all(future.done() and future.exception() is not None for future in waiting)
 
@@ -280,16 +291,10 @@ def test_processes_end_with_the_run(how):
     with subprocess.Popen([sys.executable, "script.py", str(Path(__file__).parent)], stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL, start_new_session=True) as child:
         assert child.stdout.readline() == b"one\n"
-        until = time.monotonic() + 30
-        while len([name for name in os.listdir() if name.startswith("hang") and name.endswith(".tries")]) < 2:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        began = time.monotonic()
+        until(lambda: len(list(Path().glob("hang*.tries"))) == 2)
         child.send_signal(how)
-        child.wait(20)
-    while _alive(child.pid):
-        assert time.monotonic() - began < 10
-        time.sleep(0.05)
+        child.wait(PATIENCE_S)
+    until(lambda: not _alive(child.pid))
     assert [name for name in files() if name.endswith(".npz")] in ([], ["a 0.npz"], ["a 0.npz", "a 1.npz"])
     left = [name for name in files() if name.startswith(".idt-")]
     assert left == [] or how == signal.SIGKILL  # what a killed run leaves, the next one removes

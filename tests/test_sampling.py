@@ -9,6 +9,8 @@ import naive
 import synthetic
 from idt.sampling import min_eigenvalues, new_points
 
+pytestmark = pytest.mark.numeric
+
 NOBODY = np.empty((0, 2), np.float32)
 
 

@@ -18,6 +18,8 @@ from idt.encoding import svm
 from idt.encoding.svm import Chi2SVM, LinearSVM, chi2_distances, chi2_kernel, gram, rbf_chi2_kernel
 from idt.errors import ParameterError
 
+pytestmark = pytest.mark.numeric
+
 
 def clusters(n, width, classes, spread=0.3, seed=0, unit=True):
     """Vectors around a centre for each class, and their labels."""

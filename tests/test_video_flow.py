@@ -27,6 +27,7 @@ from idt.params import limits_text
 from idt.video_flow import FlowParams, difference, files_of, pairs_of, read_meta, video_flow, write_flow
 from idt.view import flow_colours
 from synthetic import moving_square, pan, translation, turn
+from waiting import PATIENCE_S
 
 MOTION = (1.5, -0.75)
 INNER = (slice(12, -12), slice(12, -12))
@@ -531,7 +532,7 @@ def test_a_full_disk_is_an_output_error_and_leaves_nothing(panned, tmp_path, for
     (tmp_path / "out").mkdir()
     limit = 200 if form == "png" else 100_000
     result = subprocess.run([sys.executable, "-c", CHILD, tmp_path / "video.npy", tmp_path / "out" / "a", form],
-                            capture_output=True, text=True, timeout=120,
+                            capture_output=True, text=True, timeout=PATIENCE_S,
                             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     assert result.stderr.splitlines()[-1].endswith("a cannot be written: File too large.")
     assert "OutputError" in result.stderr
@@ -553,6 +554,5 @@ def test_a_killed_run_leaves_the_old_result(panned, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert read_meta(out / "a") == before
-    time.sleep(0.05)
     idt.output.remove_leftovers(out)
     assert names(out) == ["a"]
