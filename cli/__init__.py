@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         mend_streams()
-        signal.signal(signal.SIGINT, _interrupted)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell ignores it for what runs behind
+            signal.signal(signal.SIGINT, _interrupted)
     debug = False
     try:
         from idt.cli.options import Common
@@ -68,7 +69,7 @@ _interrupt = 0.0  # when the last one was taken
 
 
 def _interrupted(*_: object) -> None:
-    """End at Ctrl-C; another one within the next seconds, while all is put away, would only spoil the way out."""
+    """End at Ctrl-C; another one within the next seconds would only interrupt the cleanup."""
     global _interrupt
     if time.monotonic() - _interrupt > _WAY_OUT:
         _interrupt = time.monotonic()

@@ -10,13 +10,15 @@ from typing import Any, TextIO
 def mend_streams() -> None:
     """Open closed standard streams on the null device, and let go of what stderr cannot take.
 
-    Or else the next file that is opened would get the number of a closed stream, and what C libraries print there.
+    Otherwise the next file to be opened would get the descriptor of a closed stream, and with it whatever C libraries
+    print.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            # The lowest descriptor that is free: this one. Processes that begin later get it like any standard stream.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False))  # noqa: SIM115
     sys.stderr = _Lenient(sys.stderr)

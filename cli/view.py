@@ -86,7 +86,7 @@ def view(
         path = features or extracted(video, Path(scratch, "features.npz"), settings, common, threads=cores)
         tracks = Features.load(path)
         if features is None:
-            tracks = tracks.renamed(None)  # nobody knows that name, which a heading would tell
+            tracks = tracks.replace(path=None)  # nobody knows that name, which a heading would tell
         beneath = None
         if background:
             everything = dataclasses.replace(Params.from_dict(tracks.meta.get("params", {})), min_motion=0.0)

@@ -181,7 +181,8 @@ def _extract_aside(job: Job, advance: Callable[..., None], *, write: Callable[[F
     with scratch_beside(job.output) as folder:
         aside = dataclasses.replace(job, output=folder / "features.npz")
         _extract(aside, advance, params=params, threads=threads)
-        return write(Features.load(aside.output).renamed(job.source), job.output)  # errors name what the user knows
+        features = Features.load(aside.output).replace(path=job.source)  # errors name what the user knows
+        return write(features, job.output)
 
 
 def _write_text(features: Features, output: Path) -> dict[str, Any]:
@@ -201,9 +202,9 @@ def _write_sample(features: Features, output: Path, *, keep: int) -> dict[str, A
     if keep < len(features):
         drawn = np.sort(np.random.default_rng(int(video, 16)).choice(len(features), keep, replace=False))
     with FeatureWriter(output) as writer:
-        writer.append(dataclasses.replace(features[:0], meta=meta))  # with the homographies
+        writer.append(features[:0].replace(meta=meta))  # with the homographies
         for rows in np.array_split(drawn, range(_BLOCK, len(drawn), _BLOCK)):
-            writer.append(dataclasses.replace(features[rows], homographies=np.empty((0, 3, 3)), meta=meta))
+            writer.append(features[rows].replace(homographies=np.empty((0, 3, 3)), meta=meta))
     return writer.meta
 
 
@@ -521,7 +522,9 @@ def _passing(job: Job, advance: Callable[..., None], *, params: Params, threads:
 
     near = job.output.parent  # the folder of the run, which is not there on another machine
     try:
-        with writing(near), tempfile.TemporaryDirectory(prefix="idt-", dir=near if near.is_dir() else None) as folder:
+        with writing(near):
+            scratch = tempfile.TemporaryDirectory(prefix="idt-", dir=near if near.is_dir() else None)
+        with scratch as folder:
             passing = dataclasses.replace(job, output=Path(folder, "features.npz"))
             _extract(passing, advance, params=params, threads=threads)
             yield Features.load(passing.output)

@@ -71,15 +71,18 @@ class Claims:
         for _ in range(3):
             try:
                 with open(path, "x", encoding="utf-8") as file:
+                    self._claimed.add(path)
                     file.write(self._run.name)
             except FileExistsError:
-                if self._alive(self._claimant(path)):
-                    return False
+                try:
+                    if self._counts(path):
+                        return False
+                except OSError:  # given back meanwhile
+                    continue
                 _unlink(path)
             except OSError:
                 break
             else:
-                self._claimed.add(path)
                 break
         return True
 
@@ -94,12 +97,10 @@ class Claims:
         name = os.path.relpath(os.path.abspath(output), self._output)
         return self._folder / hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
 
-    def _claimant(self, path: Path) -> Path:
-        """Return the file of the run that has claimed an output; that of none if it was killed while claiming."""
-        try:
-            return self._folder / path.read_text(encoding="utf-8", errors="replace")
-        except OSError:  # given back meanwhile
-            return self._folder / "run-"
+    def _counts(self, claim: Path) -> bool:
+        """Return whether the run that has made a claim is alive."""
+        run = claim.read_text(encoding="utf-8", errors="replace")
+        return self._alive(self._folder / run) if run else self._beats_on(claim)  # empty: it is just being written
 
     def _beat(self) -> None:
         while not self._over.wait(_BEAT):
@@ -113,23 +114,27 @@ class Claims:
                 return True
             if run.read_text(encoding="utf-8") == _machine():
                 return False
-            beat = run.stat().st_mtime_ns
+            return self._beats_on(run)
         except (OSError, ValueError):
             return False
-        last, since = self._beats.get(run, (None, 0.0))
+
+    def _beats_on(self, path: Path) -> bool:
+        """Return whether a file has been touched of late, by the clock of this process."""
+        beat = path.stat().st_mtime_ns
+        last, since = self._beats.get(path, (None, 0.0))
         if last != beat:
-            self._beats[run] = beat, time.monotonic()
+            self._beats[path] = beat, time.monotonic()
             return True
         return time.monotonic() - since < _DEAD
 
     def _remove_dead(self) -> None:
         """Remove what runs that were killed have left."""
-        alive = {path for path in self._folder.glob("run-*") if path.suffix != ".lock" and self._alive(path)}
-        for path in self._folder.iterdir():
-            if path.suffix == ".lock":
-                is_held(path)  # or it is removed
-            elif path not in alive and self._claimant(path) not in alive:
-                _unlink(path)
+        for path in list(self._folder.iterdir()):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                if path.suffix == ".lock":
+                    is_held(path)  # or it is removed
+                elif not (self._alive(path) if path.name.startswith("run-") else self._counts(path)):
+                    path.unlink()
 
 
 def _unlink(path: Path) -> None:
@@ -142,7 +147,7 @@ def _lock_of(run: Path) -> Path:
 
 
 def _machine() -> str:
-    """Return what tells this machine, as long as it runs, from others."""
+    """Return what distinguishes this machine, until it restarts, from others."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8")
     except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -191,7 +190,7 @@ def rows_of(features: Features, item: Item) -> Features:
     position = np.array(inside.position)
     position[:, 2] = np.clip(((begin[rows] + inside.frame) / 2 - first) / max(frames, 1), 0, 0.999)
     meta = {**features.meta, "span": {"first": first, "last": last, "frames": frames}}
-    return dataclasses.replace(inside, position=position, meta=meta)
+    return inside.replace(position=position, meta=meta)
 
 
 def _times(features: Features, rate: float) -> NDArray[np.float64]:

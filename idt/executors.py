@@ -179,21 +179,25 @@ def nothing() -> None:
     """Do nothing: where nothing is to be prepared."""
 
 
+_environment = threading.RLock()
+
+
 @contextlib.contextmanager
 def _safe_path() -> Iterator[None]:
     """Let Python processes that begin meanwhile not take modules from the working folder, where one may be random.py.
 
     Those of `multiprocessing` begin with ``python -c``, which puts that folder before the standard library.
     """
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop("PYTHONSAFEPATH", None)
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+    with _environment:
+        before = os.environ.get("PYTHONSAFEPATH")
+        os.environ["PYTHONSAFEPATH"] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                os.environ.pop("PYTHONSAFEPATH", None)
+            else:
+                os.environ["PYTHONSAFEPATH"] = before
 
 
 # Where there is a fork server, a clean process forks the others: the threads of this one and what they hold are not
@@ -264,7 +268,7 @@ class Processes:
                 self._pool = ProcessPool(count, context=self._context, initializer=_begin,
                                          initargs=(work, writer, folder or os.getcwd(), self._context.Value("i", 0)))
         except OSError as error:
-            raise IdtError(f"Processes cannot be begun here ({error}): do the work in this one (jobs=1).") from error
+            raise IdtError(f"Worker processes cannot be started ({error}): use jobs=1 (--jobs 1).") from error
 
     def begin(self, number: int, job: Job) -> Future[Any]:
         """Begin a job, or let it wait for a process; what `outcome` tells of the future is its end."""

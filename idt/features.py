@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
 import os
 import struct
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from idt._util.npz import StoredArray, stored_arrays
+from idt._util.npz import StoredArray, stored_arrays, unreadable
 from idt.errors import FormatError, IdtError, ParameterError
 from idt.output import prepared, replacing, writing
 from idt.params import DESCRIPTORS, Params
@@ -121,9 +120,9 @@ class Features:
         array: Array | StoredArray | None = getattr(self, name, None)
         return array
 
-    def renamed(self, path: str | None) -> Features:
-        """Return the same features with another `path`, by which errors and headings call them."""
-        return dataclasses.replace(self, path=path)
+    def replace(self, **changes: Any) -> Features:
+        """Return features with other arrays, meta or path; of loaded ones the other arrays are not opened for that."""
+        return dataclasses.replace(self, **changes)
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are not None by name, in the order of the file."""
@@ -398,18 +397,12 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn whatever a missing, damaged or hostile file makes the readers raise into a `FormatError`."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise FormatError(f"{os.fspath(path)} does not exist.") from exc
     except ParameterError as exc:
         raise FormatError(f"{os.fspath(path)} is not a sound features file: {exc}") from exc
     except IdtError:
         raise
     except OSError as exc:
-        if exc.errno == errno.EMFILE:  # nothing is wrong with this file
-            raise IdtError(f"{os.fspath(path)} cannot be opened: this process has as many files open as it may, for "
-                           "arrays of features files are in use: let go of some, or raise the limit (ulimit -n)."
-                           ) from exc
-        raise FormatError(f"{os.fspath(path)} cannot be read: {exc.strerror or exc}.") from exc
+        raise unreadable(path, exc) from exc
     except Exception as exc:  # zipfile, zlib, json and NumPy's header parser raise nearly anything on damaged bytes
         raise FormatError(f"{os.fspath(path)} is damaged or incomplete ({exc}): make it again.") from exc
 
@@ -426,15 +419,15 @@ class _StoredFeatures(Features):
     A view keeps the file open, and a process may have fewer files open than a dataset has videos.
     """
 
-    _stored: dict[str, StoredArray]
+    _stored: Mapping[str, Array | StoredArray]
 
     def __new__(cls, **fields: Any) -> Any:
         """Make plain features: this is what `dataclasses.replace` calls."""
         return Features(**fields)
 
     @classmethod
-    def of(cls, stored: dict[str, StoredArray], meta: dict[str, Any], path: str | None) -> Features:
-        """Return the features that lie in a file."""
+    def of(cls, stored: Mapping[str, Array | StoredArray], meta: dict[str, Any], path: str | None) -> Features:
+        """Return the features that lie in a file, but for arrays that are given."""
         _check_shapes(stored)
         self: Features = object.__new__(cls)
         vars(self).update(_stored=stored, meta=meta, path=path)
@@ -446,19 +439,27 @@ class _StoredFeatures(Features):
     def __len__(self) -> int:
         return len(self._stored["frame"])
 
-    def bag(self, name: str) -> StoredArray | None:
+    def __getitem__(self, rows: slice | Array | list[int]) -> Features:
+        if not isinstance(rows, slice) or rows.step not in (None, 1):
+            return super().__getitem__(rows)
+        start, stop, _ = rows.indices(len(self))
+        stop = max(start, stop)
+        chosen = {name: array if name not in ROWS else array.rows(start, stop) if isinstance(array, StoredArray) else
+                  array[start:stop] for name, array in self._stored.items()}
+        return self.of(chosen, self.meta, self.path)
+
+    def bag(self, name: str) -> Array | StoredArray | None:
         return self._stored.get(name)
 
-    def renamed(self, path: str | None) -> Features:
-        return self.of(self._stored, self.meta, path)
+    def replace(self, **changes: Any) -> Features:
+        meta, path = changes.pop("meta", self.meta), changes.pop("path", self.path)
+        return self.of({**self._stored, **changes}, meta, path)
 
 
 def _view(name: str) -> property:
     def get(self: _StoredFeatures) -> Array | None:
-        if name not in self._stored:
-            return None
-        with _reading(self._stored[name].path):
-            return self._stored[name].mapped()
+        array = self.bag(name)
+        return array.mapped() if isinstance(array, StoredArray) else array
 
     return property(get)
 

@@ -141,6 +141,8 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> None:
         with contextlib.suppress(OSError):  # gone by now, or not ours to delete
             if lock.acquire():
                 try:
+                    if not lock.holds:  # on a file system without locks it may be in use
+                        continue
                     if path.is_dir():
                         shutil.rmtree(path)
                     else:

@@ -219,10 +219,12 @@ def encode(video: Features, codebook: Codebook, *, window: int | None = None, st
         bounds = np.searchsorted(middle, [(start, end + 1) for start, end in spans], sorter=order)
         parts = [order[low:high] for low, high in bounds]
 
+    positions = video.position
+
     def position(rows: Array | None, start: int, end: int) -> Array:
         if rows is None:
-            return video.position
-        of_rows = video.position[rows]
+            return positions
+        of_rows = positions[rows]
         of_rows[:, 2] = (middle[rows] - start) / (end + 1 - start)
         return of_rows
 

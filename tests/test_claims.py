@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -173,3 +174,56 @@ def test_shards_are_all_and_none_twice():
     assert done == [(1, "a0"), (1, "a3"), (1, "a6"), (2, "a1"), (2, "a4"), (3, "a2"), (3, "a5")]
     run(jobs_of("a"), odd, ".", workers=Workers(shard=(2, 3)))
     assert not Path("a.npz").exists()
+
+
+def test_a_claim_that_is_being_written_counts(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with Claims(".") as one, Claims(".") as two:
+        one._path("a.npz").touch()
+        assert not two.take("a.npz")
+        now += 119
+        assert not two.take("a.npz")
+        now += 2
+        assert two.take("a.npz")
+
+
+RACE = """
+import sys
+from idt.claims import Claims
+with Claims(".") as claims:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(*(n for n in range(1500) if claims.take(f"{n}.npz")), flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_of_two_runs_at_once_only_one_gets_a_claim():
+    both = [subprocess.Popen([sys.executable, "-c", RACE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(2)]
+    assert [one.stdout.readline() for one in both] == ["ready\n"] * 2
+    for one in both:
+        print(file=one.stdin, flush=True)
+    taken = [number for one in both for number in one.stdout.readline().split()]
+    for one in both:
+        one.communicate("\n")
+    assert sorted(map(int, taken)) == list(range(1500))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can be another user")
+def test_a_claim_of_another_user_ends_with_its_run(monkeypatch):
+    """Whose lock file may be read but not written."""
+    program = "import os; from idt.claims import Claims; os.setuid(65534); print(Claims('.').take('a.npz'))"
+    with tempfile.TemporaryDirectory() as shared:  # the folder of the tests is closed to others
+        monkeypatch.chdir(shared)
+        with Claims(".") as one:
+            assert one.take("a.npz")
+            for path in (Path(), *Path().rglob("*")):
+                path.chmod(0o777 if path.is_dir() else 0o644)
+            running = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+            assert running.stdout == "False\n", running.stderr
+            one._lock._lock.release()  # as when its process is killed
+            killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+            assert killed.stdout == "True\n", killed.stderr
+        monkeypatch.undo()

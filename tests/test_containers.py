@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
 import shlex
 import subprocess
 import sys
@@ -19,7 +18,9 @@ from idt.features import Features
 from idt.pipeline import compile_kernels
 from synthetic import pan
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="shells, limits and mounts of POSIX")
+if os.name != "posix":
+    pytest.skip("shells, limits and mounts of POSIX", allow_module_level=True)
+import resource
 
 IDT = str(Path(sys.executable).with_name("idt"))
 QUICK = ["--length", "5", "--no-camera", "--stride", "8", "--jobs", "2"]
@@ -58,10 +59,13 @@ def test_streams_that_are_closed_or_full_do_not_stop_the_work(videos, streams):
     assert named.stdout.startswith("features ") == (">&-" not in streams.replace("2>&-", ""))
 
 
-def test_what_a_library_prints_does_not_end_in_an_output(videos):
-    """With closed streams the first file that is opened would get the number of stderr."""
-    program = ("import os, sys; import idt.cli; idt.cli.mend_streams(); "
-               "file = open('out', 'wb'); os.write(2, b'a complaint of a library'); file.write(b'ours')")
+@pytest.mark.parametrize("inside", ["this process", "another"])
+def test_what_a_library_prints_does_not_end_in_an_output(inside):
+    """With closed streams the first file that is opened would get the descriptor of stderr, in processes, too."""
+    print_and_write = "file = open('out', 'wb'); os.write(2, b'a complaint of a library'); file.write(b'ours')"
+    program = "import os, subprocess, sys; import idt.cli; idt.cli.mend_streams(); " + (
+        print_and_write if inside == "this process" else
+        f"subprocess.run([sys.executable, '-c', {f'import os; {print_and_write}'!r}])")
     subprocess.run(["sh", "-c", f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} <&- >&- 2>&-"], check=True)
     assert Path("out").read_bytes() == b"ours"
 

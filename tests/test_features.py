@@ -404,7 +404,7 @@ from idt.features import Features
 from idt.vectors import bag_of
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 try:
-    found = [Features.load(sys.argv[1]) for _ in range(100)]
+    found = [Features.load(sys.argv[1])[:3].replace(meta={}) for _ in range(100)]
     bags = [bag_of(features, "hog") for features in found]
     print(sum(map(len, found)), sum(len(bag.read(0, 3)) for bag in bags), sum(float(f.mean.sum()) for f in found))
     held = [features.hog for features in found]
@@ -419,19 +419,36 @@ def test_more_features_than_a_process_may_have_files_open(tmp_path):
     child = run_limited(_MANY, tmp_path / "a.npz")
     numbers, error = child.stdout.splitlines()
     assert numbers.split() == ["300", "300", str(sum([float(features.mean.sum())] * 100))]
-    assert error == (f"IdtError {tmp_path / 'a.npz'} cannot be opened: this process has as many files open as it may, "
-                     "for arrays of features files are in use: let go of some, or raise the limit (ulimit -n).")
+    assert error == (f"IdtError {tmp_path / 'a.npz'} cannot be opened: this process has reached its limit of open "
+                     "files. Arrays of features files keep them open: delete references to some, or raise the limit "
+                     "(ulimit -n).")
 
 
 def test_arrays_of_loaded_features_come_from_the_file_that_was_loaded(tmp_path):
     path = tmp_path / "a.npz"
-    random_features(3).save(path)
+    whole = Features.concatenate([random_features(3)])
+    whole.save(path)
     loaded = Features.load(path)
     again = pickle.loads(pickle.dumps(loaded))
     same(again, loaded)
     assert type(dataclasses.replace(loaded, path=None)) is Features
+    for start, stop in ((0, 2), (1, 3), (2, 1), (-2, None), (None, None)):
+        part, expected = loaded[start:stop], whole[start:stop]
+        same(part, expected)
+        np.testing.assert_array_equal(part.bag("hog")[:1], expected.hog[:1])
+    same(loaded[::2], whole[::2])
+    same(loaded[[2, 0]], whole[[2, 0]])
+    changed = loaded.replace(position=np.ones((3, 3), np.float32), path="elsewhere")
+    assert (changed.path, changed.meta, changed.position.sum()) == ("elsewhere", loaded.meta, 9)
+    np.testing.assert_array_equal(changed.hog, loaded.hog)
+    with pytest.raises(ParameterError, match=r"^position has the shape \(2, 3\): for 3 rows it must be \(3, 3\)\.$"):
+        loaded.replace(position=np.ones((2, 3), np.float32))
     random_features(4).save(path)
     assert len(loaded) == 3
     for read in (lambda: loaded.hog, lambda: loaded.bag("hog")[:1]):
         with pytest.raises(FormatError, match=rf"^{path} has changed since it was opened: open it again\.$"):
+            read()
+    path.unlink()
+    for read in (lambda: loaded.hog, lambda: loaded.bag("hog")[:1]):
+        with pytest.raises(FormatError, match=rf"^{path} does not exist\.$"):
             read()

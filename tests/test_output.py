@@ -226,3 +226,18 @@ def test_leftovers_are_removed_unless_somebody_holds_them(tmp_path: Path) -> Non
             "idt-22.tmp", *(path.name for path in held), *(path.with_suffix(".lock").name for path in held)])
     assert sorted(os.listdir(tmp_path)) == ["file", "idt-22.tmp", "out"]
     remove_leftovers(tmp_path / "none")
+
+
+def test_where_there_are_no_locks_nothing_is_taken_for_a_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                                  ) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def none(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with replacing(tmp_path / "a") as file:
+        file.write(b"new")
+        remove_leftovers(tmp_path)
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a"]

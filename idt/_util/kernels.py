@@ -6,6 +6,7 @@ import atexit
 import functools
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -91,6 +92,9 @@ def _fill(place: Path, source: Path) -> None:
             break
         for path in sorted(kept.glob("*.nb[ci]")):  # the code before the index
             if not (place / path.name).exists():
-                copy = place / f"{path.name}.{os.getpid()}"
-                shutil.copyfile(path, copy)
-                os.replace(copy, place / path.name)
+                copy = place / f"{path.name}.{secrets.token_hex(8)}"
+                try:
+                    shutil.copyfile(path, copy)
+                    os.replace(copy, place / path.name)
+                except OSError:  # it is compiled instead
+                    copy.unlink(missing_ok=True)

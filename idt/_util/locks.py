@@ -16,7 +16,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 class Lock:
-    """The lock of a file, free until `acquire`; on a file system without locks everybody gets it.
+    """The lock of a file, free until `acquire`; on a file system without locks everybody gets one that holds nothing.
 
     Parameters
     ----------
@@ -39,6 +39,11 @@ class Lock:
                 raise
         return True
 
+    @property
+    def holds(self) -> bool:
+        """Whether nobody else can have this lock now."""
+        return self._lock.is_locked
+
     def release(self) -> None:
         """Give the lock back and remove its file."""
         with contextlib.suppress(OSError):  # while it is held, later it may be another's; on Windows filelock does it
@@ -49,8 +54,7 @@ class Lock:
 def is_held(path: str | os.PathLike[str]) -> bool:
     """Return whether another process, or this one by another `Lock`, holds the lock of this file.
 
-    One that cannot be examined counts as held, since its holder would have removed it; one that a process left when it
-    was killed is removed.
+    One that a process left when it was killed is removed.
     """
     if not os.path.exists(path):
         return False
@@ -58,7 +62,20 @@ def is_held(path: str | os.PathLike[str]) -> bool:
     try:
         if not lock.acquire():
             return True
-    except OSError:
-        return os.path.exists(path)
+    except OSError:  # it may not be written: it is another user's, or lies on a read-only file system
+        return _is_held_for_readers(path)
     lock.release()
+    return False
+
+
+def _is_held_for_readers(path: str | os.PathLike[str]) -> bool:
+    try:
+        import fcntl
+
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return False
     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import mmap
@@ -9,13 +10,13 @@ import os
 import re
 import struct
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from idt.errors import FormatError
+from idt.errors import FormatError, IdtError
 
 # The header of an array as NumPy writes it (format 1.0) for the types we store: never evaluated, only matched.
 _HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '([^']{1,20})', 'fortran_order': False, "
@@ -35,7 +36,7 @@ class StoredArray:
     offset : int
         Where its numbers begin in the file, bytes.
     stamp : tuple of int
-        Device, inode, size and time stamp that the file had when its headers were read.
+        Size and time stamp that the file had when its headers were read.
     """
 
     path: str
@@ -61,15 +62,33 @@ class StoredArray:
         Raises
         ------
         FormatError
-            The file is not the one whose headers were read.
-        OSError
-            It cannot be opened.
+            The file cannot be opened, or is not the one whose headers were read.
+        IdtError
+            This process may not have more files open.
         """
-        with open(self.path, "rb") as file:
-            if _stamp(file.fileno()) != self.stamp:
-                raise FormatError(f"{self.path} has changed since it was opened: open it again.")
-            view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            with open(self.path, "rb") as file:
+                if _stamp(file.fileno()) != self.stamp:
+                    raise FormatError(f"{self.path} has changed since it was opened: open it again.")
+                view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
         return np.ndarray(self.shape, self.dtype, view, self.offset)
+
+    def rows(self, start: int, stop: int) -> StoredArray:
+        """Return the rows from start to stop, 0 <= start <= stop <= n, which are not read yet."""
+        size = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return replace(self, shape=(stop - start, *self.shape[1:]), offset=self.offset + start * size)
+
+
+def unreadable(path: str | os.PathLike[str], error: OSError) -> IdtError:
+    """Return the error to raise for a file that cannot be opened or read."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return FormatError(f"{os.fspath(path)} does not exist.")
+    if error.errno == errno.EMFILE:  # nothing is wrong with this file
+        return IdtError(f"{os.fspath(path)} cannot be opened: this process has reached its limit of open files. Arrays "
+                        "of features files keep them open: delete references to some, or raise the limit (ulimit -n).")
+    return FormatError(f"{os.fspath(path)} cannot be read: {error.strerror or error}.")
 
 
 def stored_arrays(path: str | os.PathLike[str]) -> tuple[Any, dict[str, StoredArray]]:
@@ -118,4 +137,4 @@ def _stored(path: str, stamp: tuple[int, ...], view: mmap.mmap, name: str, info:
 
 def _stamp(handle: int) -> tuple[int, ...]:
     status = os.fstat(handle)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
