@@ -163,8 +163,9 @@ def test_the_exponential_is_that_of_float32():
     small = exact / (1 + exact) < 2.0**-30
     np.testing.assert_array_equal(q[small], [[1, 0]] * small.sum())
     ratio = q[~small, 1].astype(np.float64) / q[~small, 0]
-    # the polynomial, 2^n, the product with the quotient and the quotient of both
-    assert np.abs(ratio / exact[~small] - 1).max() <= gamma(6)
+    # The polynomial, 2^n, the product with the quotient and the quotient of both; without fused multiply-adds n log 2
+    # is rounded before it is taken from t, which is no worse than the rounding of t itself.
+    assert (np.abs(ratio / exact[~small] - 1) <= gamma(6) + gamma(1) * np.abs(t[~small])).all()
     np.testing.assert_allclose(counts, q.sum(axis=0, dtype=np.float64), rtol=1e-12)  # sums of float64
 
 
