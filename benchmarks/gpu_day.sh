@@ -21,7 +21,8 @@ get() { python3 -m pip download -q --no-deps --only-binary=:all: --python-versio
     $(printf -- '--platform %s ' manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_24_x86_64 manylinux_2_17_x86_64 \
       manylinux2014_x86_64 manylinux_2_12_x86_64 manylinux2010_x86_64 manylinux1_x86_64) -d "$work" "$@"; }
 # one version of each; numba-cuda is carried so that the version is ours, not the machine's (it goes first on PYTHONPATH)
-get numba-cuda==0.30.4 av==18.1.0 pebble==5.2.3 cyclopts==5.5.2 rich-rst==2.2.0 docstring-parser==0.18.0
+get numba-cuda==0.30.4 av==18.1.0 pebble==5.2.3 cyclopts==5.5.2 rich-rst==2.2.0 docstring-parser==0.18.0 \
+    filelock==4.3.1
 get nvidia-nvvm==13.0.88     # LTO-IR of a newer NVVM than the machine's nvJitLink (13.0, with torch cu130) would not link
 mkdir "$work/site" "$work/cuda"
 for wheel in "$work"/*.whl; do case $wheel in *nvvm*) ;; *) unzip -q "$wheel" -d "$work/site";; esac; done
