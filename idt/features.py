@@ -116,12 +116,12 @@ class Features:
         return f"Features({len(self)} rows{widths})"
 
     def bag(self, name: str) -> Array | StoredArray | None:
-        """Return an array, of loaded features where it lies in the file: such a bag does not keep the file open."""
+        """Return an array; of loaded features its place in the file, which is open only while rows are read."""
         array: Array | StoredArray | None = getattr(self, name, None)
         return array
 
     def replace(self, **changes: Any) -> Features:
-        """Return features with other arrays, meta or path; of loaded ones the other arrays are not opened for that."""
+        """Return a copy with other arrays, meta or path; those of a file that are not replaced are not read."""
         return dataclasses.replace(self, **changes)
 
     def arrays(self) -> dict[str, Array]:
@@ -453,7 +453,8 @@ class _StoredFeatures(Features):
 
     def replace(self, **changes: Any) -> Features:
         meta, path = changes.pop("meta", self.meta), changes.pop("path", self.path)
-        return self.of({**self._stored, **changes}, meta, path)
+        stored = {name: array for name, array in {**self._stored, **changes}.items() if array is not None}
+        return self.of(stored, meta, path)
 
 
 def _view(name: str) -> property:

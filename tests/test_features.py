@@ -441,6 +441,7 @@ def test_arrays_of_loaded_features_come_from_the_file_that_was_loaded(tmp_path):
     changed = loaded.replace(position=np.ones((3, 3), np.float32), path="elsewhere")
     assert (changed.path, changed.meta, changed.position.sum()) == ("elsewhere", loaded.meta, 9)
     np.testing.assert_array_equal(changed.hog, loaded.hog)
+    assert loaded.replace(hog=None).hog is None
     with pytest.raises(ParameterError, match=r"^position has the shape \(2, 3\): for 3 rows it must be \(3, 3\)\.$"):
         loaded.replace(position=np.ones((2, 3), np.float32))
     random_features(4).save(path)
