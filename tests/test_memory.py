@@ -28,7 +28,7 @@ PEAK_3840X2160 = 8e9
 ENCODE_2_MILLION_ROWS = 600e6  # above the start
 
 # The peak of the process itself: that of getrusage may be of the process which started it. Without the pages of files,
-# here those of libraries: how many of them are mapped at a time is up to the page cache (124 to 199 MB for the same ones).
+# here those of libraries: how many are mapped is up to the page cache (124 to 199 MB of the same libraries were seen).
 PEAK = """
 import re
 from pathlib import Path
