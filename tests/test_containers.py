@@ -41,12 +41,12 @@ def videos() -> Path:
 
 # Standard streams
 
-@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full", ">&- 2>/dev/full"])
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
 def test_streams_that_are_closed_or_full_do_not_stop_the_work(videos, streams):
     if "full" in streams and not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     Path("v/broken.avi").write_bytes(b"none")  # there is an error to print, too
-    command = " ".join(map(shlex.quote, [IDT, "extract", "v", "-o", "out", *QUICK]))
+    command = " ".join(map(shlex.quote, [IDT, "extract", "v", "-o", "out", *QUICK[:-1], "1"]))
     child = subprocess.run(["sh", "-c", f"{command} {streams}"], capture_output=True, text=True)
     assert child.returncode == 1
     assert child.stdout == ""

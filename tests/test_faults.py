@@ -243,18 +243,18 @@ def test_a_process_that_is_killed_costs_its_own_video(small, capsys, retries):
 def test_crashing_and_hanging_videos_cost_themselves_alone(small, capsys):
     for name in ("1crash", "2hang"):
         shutil.copyfile("v/2.avi", f"v/{name}.avi")
-    run = strange("extract", "--jobs", "2", "--timeout", "40")  # ample for the others, on a busy machine too
+    run = strange("extract", "--jobs", "2", "--timeout", "20")  # ample for the others, on a busy machine too
     out, err = run.communicate(timeout=PATIENCE_S)
     assert (run.returncode, out) == (1, "")
     until(lambda: not _alive(run.pid))
     crash = "v/1crash.avi: the process that worked on it died (signal 11, Segmentation fault)."
-    hang = "v/2hang.avi: not done in 40 s, which is the timeout."
+    hang = "v/2hang.avi: not done in 20 s, which is the timeout."
     assert sorted(line for line in err.splitlines() if line.startswith("idt: ")) == [f"idt: {crash}", f"idt: {hang}"]
     assert err.splitlines()[-1].startswith("6 done, 2 failed; the files are in out (")
     assert made() == small
     assert {line["video"]: line["reason"] for line in lines() if line["status"] == "failed"} == {
         "v/1crash.avi": crash, "v/2hang.avi": hang}
-    assert all(line["seconds"] >= 40 for line in lines() if line["reason"] == hang)
+    assert all(line["seconds"] >= 20 for line in lines() if line["reason"] == hang)
     first, second, *failed = status(capsys)
     assert (first, second) == ("last run  8 videos, 2 processes, begun T; it ended after S: 6 done, 2 failed",
                                "all runs  6 videos done, 2 failed")

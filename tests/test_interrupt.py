@@ -32,7 +32,7 @@ def spooled(process: subprocess.Popen[str], folder: Path) -> int:
     return size
 
 
-@pytest.mark.parametrize(("threads", "signals"), [("1", 1), ("2", 1), ("2", 2), ("1", 2), ("2", 9)])
+@pytest.mark.parametrize(("threads", "signals"), [("1", 1), ("2", 1), ("2", 2), ("2", 9)])
 def test_an_interrupt_costs_one_video(data: Path, tmp_path: Path, threads: str, signals: int,
                                       capsys: pytest.CaptureFixture[str]) -> None:
     videos, out = tmp_path / "videos", tmp_path / "out"
