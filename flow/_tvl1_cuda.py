@@ -36,6 +36,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -746,8 +747,9 @@ class _Launch:
                  ) -> None:
         from cuda.core import LaunchConfig, Stream, launch  # type: ignore[import-untyped]
 
+        types = tuple(map(kernel.typeof_pyval, arguments))
         with _loading, _starting(cuda.current_context().device.id):
-            compiled = kernel.compile(tuple(map(kernel.typeof_pyval, arguments)))
+            compiled = kernel.overloads.get(types) or _compiled(kernel, types)
             function = compiled._codelibrary.get_cufunc().kernel
         self._given: list[Any] = []  # several for an array
         self._places = {}
@@ -761,6 +763,22 @@ class _Launch:
         for name, number in numbers.items():
             self._given[self._places[name]].value = number
         self._run()
+
+
+def _compiled(kernel: Any, types: tuple[Any, ...]) -> Any:
+    """Return a kernel for arguments of these types, compiled in a thread of its own.
+
+    While it compiles Numba keeps errors that it has handled, and with them the frames of all callers: the arrays of a
+    batch would live until the garbage collector comes by.
+    """
+    device = cuda.current_context().device.id
+
+    def compile_it() -> Any:
+        with cuda.gpus[device]:
+            return kernel.compile(types)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="idt") as pool:
+        return pool.submit(compile_it).result()
 
 
 _loading = threading.Lock()  # Numba fails when two threads load a kernel from its cache at once
