@@ -485,6 +485,7 @@ def test_info_of_a_damaged_video(data, capsys):
 
 
 def test_info_of_the_machine(folder, capsys):
+    idt.pipeline.compile_kernels()  # what earlier tests have not
     assert main(["info"]) == 0
     lines = table(capsys.readouterr().out)
     assert lines["densetraj"].startswith(f"{idt.__version__} in ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -237,14 +238,21 @@ run(jobs_of("a", "b"), odd, ".", workers=Workers(jobs=2))
 """
 
 
-def test_a_script_that_the_processes_would_run_again():
+def test_a_script_that_the_processes_would_run_again(monkeypatch):
     Path("script.py").write_text(SCRIPT)
     result = subprocess.run([sys.executable, "script.py", str(Path(__file__).parent)], capture_output=True, text=True,
                             timeout=PATIENCE_S)
     assert result.returncode == 1
-    assert "ParameterError: A process that was to do a part of the work has run the whole script instead: put what " \
-        "the script calls below `if __name__ == \"__main__\":`." in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("idt.errors.IdtError: The processes that do the work cannot be ")
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("idt.errors.IdtError: The processes that do the work cannot be begun or understood (")
+    assert "In a script, put what it calls below `if __name__ == \"__main__\":`, and give it to Python" in last
+    assert files() == ["script.py"]
+
+    # What such a process says, if it is not ended first
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(ParameterError, match=r"^A process that was to do a part of the work has run the whole script "
+                                             r"instead: put what the script calls below `if __name__ == \"__main__\":`"):
+        run(jobs_of("a"), odd, ".")
     assert files() == ["script.py"]
 
 
