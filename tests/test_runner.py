@@ -250,8 +250,8 @@ def test_a_script_that_the_processes_would_run_again(monkeypatch):
 
     # What such a process says, if it is not ended first
     monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
-    with pytest.raises(ParameterError, match="^A process that was to do a part of the work has run the whole script "
-                                             "instead: put what the script calls below `if __name__ == \"__main__\":`"):
+    with pytest.raises(ParameterError, match=r"^A process that was to do a part of the work has run the whole script "
+                       r"instead: put what the script calls below `if __name__ == \"__main__\":`\.$"):
         run(jobs_of("a"), odd, ".")
     assert files() == ["script.py"]
 
