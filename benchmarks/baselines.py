@@ -3,8 +3,7 @@
 python benchmarks/baselines.py [--features FOLDER] [--seeds 5] [--threads N]
 
 The videos are those of the test data (IDT_TEST_DATA, by default ../shared/data). PCA, codebooks and classifiers are
-learnt inside the folds, by `idt.comparison`, which tells on stderr where it stands. FOLDER keeps the features, of which
-it needs 300 MB.
+learnt inside the folds, by `idt.comparison`, which reports its progress on stderr. FOLDER keeps the features, 300 MB.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from common import data, described, machine, say, table
 
-from idt.comparison import Comparison, compare
-from idt.datasets import read_dataset, splits
-from idt.methods import FeatureMethod
+from idt.comparison.methods import FeatureMethod
+from idt.comparison.run import Comparison, compare
 from idt.params import Params
-from idt.vectors import EncodingParams
+from idt.recognition.datasets import read_dataset, splits
+from idt.recognition.vectors import EncodingParams
 
 TRAJECTORIES = {"improved": Params(), "dense": Params(camera=False)}
 ENCODERS = {"Fisher vector, K = 32": EncodingParams(words=32), "VLAD, K = 32": EncodingParams(encoder="vlad", words=32),

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from idt.batch import extract_videos
-from idt.runner import Outcome, Workers
+from idt.runner.jobs import Outcome, Workers
 
 CLIPS = 50  # that differ; the others are copies under names of their own
 

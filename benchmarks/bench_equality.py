@@ -13,8 +13,8 @@ import os
 from pathlib import Path
 
 import idt
-from idt.difference import diff
-from idt.features import load_any
+from idt.features.difference import diff
+from idt.features.record import load_any
 
 OPTIONS = {
     "length20_temporal2": {"length": 20, "temporal_cells": 2}, "scales2": {"scales": 2},

@@ -35,12 +35,13 @@ from common import BIKES, data, described, machine, ratio, say, spread, table, t
 
 import idt
 from idt import flow
-from idt.features import Features
+from idt.features.record import Features
 from idt.flow import _tvl1_cpu, devices, files
 from idt.flow.files import read_flo
 from idt.flow.tvl1 import PRESETS, TVL1
 from idt.video import FrameReader, frames
-from idt.video_flow import FlowParams, write_flow
+from idt.video_flow.files import write_flow
+from idt.video_flow.params import FlowParams
 
 Solve = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -37,11 +37,11 @@ import cv2
 import numpy as np
 from common import BIKES, data, described, machine, ratio, say, spread, table, yardstick
 
-from idt import camera, pipeline, sampling
 from idt.errors import IdtError
-from idt.features import FeatureWriter
+from idt.features.record import FeatureWriter
 from idt.flow.farneback import Farneback
-from idt.tracking import Tracks
+from idt.trajectories import camera, extraction, sampling
+from idt.trajectories.tracking import Tracks
 from idt.video import FrameReader, frames
 
 Size = tuple[int, int]  # width, height
@@ -55,7 +55,7 @@ STARTS = 5
 # What is timed as which stage, on one thread; a function with two names does one and the other in turn.
 STAGES: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
     (FrameReader, "__next__", ("decode + grey",)),
-    (pipeline, "resize_grey", ("grey pyramid",)),
+    (extraction, "resize_grey", ("grey pyramid",)),
     (sampling, "min_eigenvalues", ("eigenvalues",)),
     (Farneback, "prepare", ("expansion of frame + warped frame",)),
     (Farneback, "solve", ("flow solve, plain", "flow solve, warped")),
@@ -74,14 +74,14 @@ STAGES: tuple[tuple[Any, str, tuple[str, ...]], ...] = (
 
 EXTRACT = """
 import re, sys
-from idt.pipeline import extract_file
+from idt.trajectories.extraction import extract_file
 extract_file(sys.argv[1], sys.argv[2])
 with open("/proc/self/status") as status:
     print(re.search(r"VmHWM:\\s*(\\d+) kB", status.read())[1])
 """
 COMPILE = """
 import time
-from idt.pipeline import compile_kernels
+from idt.trajectories.extraction import compile_kernels
 wall, cpu = time.perf_counter(), time.process_time()
 compile_kernels()
 print(time.perf_counter() - wall, time.process_time() - cpu)
@@ -180,7 +180,7 @@ def _measured(case: dict[str, Any], threads: Sequence[int], rounds: int, folder:
     path, output = case["path"], folder / "features.npz"
     with frames(path) as reader:
         greys = [frame.grey for frame in reader]
-    meta = pipeline.extract_file(path, output)  # loads the kernels
+    meta = extraction.extract_file(path, output)  # loads the kernels
     walls: dict[int, list[float]] = defaultdict(list)
     cpus: dict[int, list[float]] = defaultdict(list)
     jobs: dict[int, Callable[[], tuple[float, float]]] = {
@@ -213,7 +213,7 @@ def _yardstick(greys: Sequence[np.ndarray]) -> tuple[float, float]:
 def _extraction(path: Path, output: Path, threads: int) -> tuple[float, float]:
     """Return wall and CPU time of a frame, ms, from the video file to the features file."""
     wall, cpu = time.perf_counter(), time.process_time()
-    meta = pipeline.extract_file(path, output, threads=threads)
+    meta = extraction.extract_file(path, output, threads=threads)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     count = meta["video"]["decoded_frames"]
     return 1e3 * wall / count, 1e3 * cpu / count
@@ -227,7 +227,7 @@ def _stages(path: Path, output: Path) -> dict[str, float]:
             timed = _timed(getattr(owner, attribute), itertools.cycle(names), taken)
             patches.enter_context(mock.patch.object(owner, attribute, timed))
         start = time.perf_counter()
-        meta = pipeline.extract_file(path, output)
+        meta = extraction.extract_file(path, output)
         total = time.perf_counter() - start
     taken["rest"] = total - sum(taken.values())
     taken["all"] = total

@@ -56,7 +56,8 @@ def main() -> None:
 
 def measured() -> Sequence[float]:
     """Return the CPU ms of the yardstick, of the flows of a pair and of the extraction of a frame, medians."""
-    from idt import flow, pipeline
+    from idt import flow
+    from idt.trajectories import extraction
     from idt.video import frames
 
     clip = data("clips") / BIKES
@@ -70,7 +71,7 @@ def measured() -> Sequence[float]:
 
     with tempfile.TemporaryDirectory() as folder:
         def extract():
-            pipeline.extract_file(clip, Path(folder, "features.npz"))
+            extraction.extract_file(clip, Path(folder, "features.npz"))
 
         extract()
         return [median(yardstick(greys[n], greys[n + 1])[1] for n in places), pair(flow.compute),

@@ -19,16 +19,16 @@ from typing import Any
 from common import data, described, machine
 
 from idt.batch import extract_videos, fit_codebook, flow_videos
-from idt.classifier import encode_all
-from idt.codebooks import Learner
-from idt.dataset_features import features_of
-from idt.datasets import read_dataset
 from idt.encoding.bags import one_thread
 from idt.encoding.model import Codebook
 from idt.params import Params
-from idt.runner import Summary
-from idt.vectors import EncodingParams
-from idt.video_flow import FlowParams
+from idt.recognition.classifier import encode_all
+from idt.recognition.clip_features import features_of
+from idt.recognition.codebook_learning import Learner
+from idt.recognition.datasets import read_dataset
+from idt.recognition.vectors import EncodingParams
+from idt.runner.jobs import Summary
+from idt.video_flow.params import FlowParams
 
 CLIPS = ("bikes_320x240_80.avi", "v_Bowling_g01_c01.avi",
          "hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi")  # all of 320x240

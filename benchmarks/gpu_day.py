@@ -24,9 +24,9 @@ from idt import flow
 from idt.batch import flow_videos
 from idt.flow import _tvl1_cuda, devices
 from idt.flow.tvl1 import TVL1Params, level_sizes, solve
-from idt.runner import Workers
+from idt.runner.jobs import Workers
 from idt.video import frames
-from idt.video_flow import FlowParams
+from idt.video_flow.params import FlowParams
 
 OUT, CLIPS = Path(os.environ.get("OUT", "/tmp")), Path(os.environ.get("CLIPS", "../shared/data/clips"))
 FAKE = bool(os.environ.get("FAKE_MODULES"))  # the emulator on a CPU: less of everything

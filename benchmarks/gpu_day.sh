@@ -5,7 +5,7 @@
 #   2. On the machine with the GPU, in a copy of the repository with .gpu/:   bash benchmarks/gpu_day.sh
 #      Each step has its own limit; the table comes last, also in $OUT/table.md, the log in $OUT/log.txt.
 #      Some steps again: LIMIT=120 STEPS="cold speed" bash benchmarks/gpu_day.sh
-# Steps: the driver's answers, cold compile, tests/test_cuda.py, three warm processes, leak, accuracy, speed by batch and
+# Steps: the driver's answers, cold compile, tests/flow/test_cuda.py, three warm processes, leak, accuracy, speed by batch and
 # solvers up to 1080p, kernel times, memcheck, racecheck, profile of the main kernel, video to jpg with 1, 4, 6 and 8
 # processes: benchmarks/gpu_day.py has them. It leaves the card's settings alone (ncu --clock-control none).
 # The machine has NumPy, SciPy, scikit-learn, Numba, OpenCV, joblib and pytest; the rest is carried in .gpu/.
@@ -22,7 +22,7 @@ get() { python3 -m pip download -q --no-deps --only-binary=:all: --python-versio
       manylinux2014_x86_64 manylinux_2_12_x86_64 manylinux2010_x86_64 manylinux1_x86_64) -d "$work" "$@"; }
 # one version of each; numba-cuda is carried so that the version is ours, not the machine's (it goes first on PYTHONPATH)
 get numba-cuda==0.30.4 av==18.1.0 pebble==5.2.3 cyclopts==5.5.2 rich-rst==2.2.0 docstring-parser==0.18.0 \
-    filelock==4.3.1
+    filelock==4.3.1 lazy_loader==0.6
 get nvidia-nvvm==13.0.88     # LTO-IR of a newer NVVM than the machine's nvJitLink (13.0, with torch cu130) would not link
 mkdir "$work/site" "$work/cuda"
 for wheel in "$work"/*.whl; do case $wheel in *nvvm*) ;; *) unzip -q "$wheel" -d "$work/site";; esac; done
@@ -81,7 +81,7 @@ p="$python $repo/benchmarks/gpu_day.py"
 step driver 25 $p driver                       # what the emulator had to assume of the driver
 step cold 60 $p cold                           # all kernels compiled for this chip, one pair, against the CPU
 step tests 70 "$python" -m pytest -q -p no:cacheprovider -rfE --tb=line --timeout 60 -W default \
-     -W error::pytest.PytestUnraisableExceptionWarning --rootdir "$repo" -c "$repo/pyproject.toml" "$repo/tests/test_cuda.py"
+     -W error::pytest.PytestUnraisableExceptionWarning --rootdir "$repo" -c "$repo/pyproject.toml" "$repo/tests/flow/test_cuda.py"
 for n in 1 2 3; do step "warm$n" 20 $p warm; done   # a new process with warm kernels: two threads load them at once
 step leak 25 $p leak                           # memory that many short sequences leave behind
 step accuracy 30 $p accuracy

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from idt.classifier import check_classes
+from idt._util.text import counted
 from idt.cli.evaluate import NO_DIVISION, Division, show, shown, split_up, table
 from idt.cli.options import (
     Common,
@@ -23,14 +23,15 @@ from idt.cli.options import (
     usable_cores,
 )
 from idt.cli.progress import read_features
-from idt.comparison import compare as compare_methods
-from idt.comparison_results import check_comparison_folder, columns, published_columns, save
+from idt.comparison.methods import Method, preset_names, read_methods, require_name
+from idt.comparison.methods import preset as shipped
+from idt.comparison.result_files import check_comparison_folder, columns, published_columns, save
+from idt.comparison.run import compare as compare_methods
 from idt.errors import ParameterError
-from idt.features import Features
-from idt.methods import Method, preset_names, read_methods, require_name
-from idt.methods import preset as shipped
-from idt.params import Params, counted
-from idt.results import sizes
+from idt.features.record import Features
+from idt.params import Params
+from idt.recognition.classifier import check_classes
+from idt.recognition.result_files import sizes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from idt.features import Features
+    from idt.features.record import Features
 
     Image = NDArray[np.uint8]
 
@@ -32,11 +32,11 @@ def demo(*, output: Output = Path("idt-demo"), common: Annotated[Common, Paramet
     output
         Folder for the clip, its features and the picture.
     """
-    from idt.features import Features
-    from idt.output import prepared
+    from idt._util.files import prepared
+    from idt.features.record import Features
     from idt.params import Params
-    from idt.pipeline import kernels_cached
-    from idt.view import overlay, write_video
+    from idt.trajectories.extraction import kernels_cached
+    from idt.viz.pictures import overlay, write_video
 
     source, drawn = output / "clip.mp4", output / "clip.trajectories.mp4"
     prepared(source)

@@ -21,6 +21,6 @@ def diff(
     one, nearest first. Shown are the shares of matched rows, the median and the 99th percentile of the distance between
     them, the median and the 5th percentile of the cosine of each descriptor, and the largest differences.
     """
-    from idt.difference import diff as compare
+    from idt.features.difference import diff as compare
 
     print(compare(a, b))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from idt._util.text import counted
 from idt.cli.options import Common, Many, Output, Threads, shared
 from idt.cli.progress import Reporter
-from idt.params import counted
 
 if TYPE_CHECKING:
-    from idt.runner import Outcome, Summary
+    from idt.runner.jobs import Outcome, Summary
 
 
 def encode(
@@ -51,7 +51,7 @@ def encode(
         Read features whole, so that damaged ones fail: their check sums must be right.
     """
     from idt.batch import encode_videos
-    from idt.work import sources_of
+    from idt.runner.inputs import sources_of
 
     sources = sources_of(inputs, features=True)
     workers, threads = shared(many, threads, len(sources))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from idt._util.text import counted
 from idt.cli.progress import duration, in_bytes
-from idt.params import counted
 
 if TYPE_CHECKING:
-    from idt.estimate import Estimate
+    from idt.batch.estimate import Estimate
 
 
 def table(found: Estimate, *, jobs: int, threads: int, device: str = "cpu") -> str:
     """Return the lines that tell of an estimate, which was made for so many videos at a time."""
-    from idt.estimate import ExtractionEstimate, FlowEstimate
+    from idt.batch.estimate import ExtractionEstimate, FlowEstimate
 
     unreadable = f", {found.unreadable} of them cannot be read" if found.unreadable else ""
     lines = [("videos", f"{found.videos:,}{unreadable}"), ("frames", f"{found.frames:,} by their headers")]

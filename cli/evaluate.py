@@ -14,7 +14,7 @@ from typing import Annotated, get_args
 import numpy as np
 from cyclopts import Parameter
 
-from idt.classifier import check_classes
+from idt._util.text import allowed_text, counted
 from idt.cli.info import changed
 from idt.cli.options import (
     Common,
@@ -30,14 +30,15 @@ from idt.cli.options import (
 )
 from idt.cli.progress import read_features
 from idt.cli.train import GivenEncoding
-from idt.datasets import Dataset, Scheme, Split, default_scheme
-from idt.datasets import splits as make_splits
 from idt.errors import ParameterError
-from idt.evaluation import COMBINED, STEPS, Evaluation
-from idt.evaluation import evaluate as evaluate_splits
-from idt.params import Params, allowed_text, counted
-from idt.results import check_folder, figures, save, sizes
-from idt.vectors import EncodingParams
+from idt.params import Params
+from idt.recognition.classifier import check_classes
+from idt.recognition.datasets import Dataset, Scheme, Split, default_scheme
+from idt.recognition.datasets import splits as make_splits
+from idt.recognition.evaluation import COMBINED, STEPS, Evaluation
+from idt.recognition.evaluation import evaluate as evaluate_splits
+from idt.recognition.result_files import check_folder, figures, save, sizes
+from idt.recognition.vectors import EncodingParams
 
 _MOST = "most often mistaken for"
 _WIDE = 10_000  # columns: a file has no width that a table must fit into

@@ -31,7 +31,7 @@ def export(
         File to write; text in a name that ends in .gz is compressed, and - is stdout. By default, the name of the
         features file with the suffix of the format: a.avi.npz gives a.avi.txt.
     """
-    from idt.exporting import export as write
+    from idt.features.export import export as write
 
     stdout = output is not None and str(output) == "-"
     target = sys.stdout.buffer if stdout else output or file.with_suffix(_SUFFIXES[to])

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from idt._util.files import temporary_folder
+from idt._util.text import counted
 from idt.cli.estimates import table
 from idt.cli.options import Common, Given, Many, Output, ParamsFile, Threads, params_of, shared
 from idt.cli.progress import Reporter
 from idt.errors import ParameterError
-from idt.params import counted
 
 
 def extract(
@@ -67,11 +67,11 @@ def extract(
         Write nothing; extract some frames of some of the videos and print how long all will take and how large it will
         be.
     """
-    from idt.batch import extract_videos, require_all_descriptors
-    from idt.estimate import estimate_extraction
-    from idt.features import Features
-    from idt.text import write_text
-    from idt.work import sources_of, work_list
+    from idt.batch.estimate import estimate_extraction
+    from idt.batch.extraction import extract_videos, require_all_descriptors
+    from idt.features.record import Features
+    from idt.features.text import write_text
+    from idt.runner.inputs import sources_of, work_list
 
     settings = params_of(given, params)
     stdout = str(output) == "-"

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Group, Parameter
 
+from idt._util.text import counted
 from idt.cli.info import channel_text
 from idt.cli.options import Common, Output, Threads, flags, read_params, usable_cores
 from idt.cli.progress import in_bytes
-from idt.params import counted
-from idt.vectors import EncodingParams
+from idt.recognition.vectors import EncodingParams
 
 if TYPE_CHECKING:
     GivenCodebook: TypeAlias = Any

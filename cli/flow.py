@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Group, Parameter
 
+from idt._util.text import counted
 from idt.cli.estimates import table
 from idt.cli.options import Common, Many, Output, Threads, flags, shared, usable_cores, values_of
 from idt.cli.progress import Reporter
 from idt.flow.tvl1 import TVL1Params
-from idt.params import counted
-from idt.video_flow import FlowParams
+from idt.video_flow.params import FlowParams
 
 if TYPE_CHECKING:
-    from idt.runner import Workers
+    from idt.runner.jobs import Workers
 
     GivenFlow: TypeAlias = Any
     GivenTVL1: TypeAlias = Any
@@ -68,9 +68,9 @@ def flow(
         be.
     """
     from idt.batch import flow_videos
-    from idt.estimate import estimate_flow
+    from idt.batch.estimate import estimate_flow
     from idt.flow.devices import processes_on
-    from idt.work import sources_of
+    from idt.runner.inputs import sources_of
 
     settings = flow_params(given, tvl1, params)
     sources = sources_of(inputs)
@@ -123,6 +123,6 @@ class FlowReporter(Reporter):
 
     def kernels_cached(self) -> bool:
         """Tell whether nothing needs to be compiled."""
-        from idt.video_flow import kernels_cached
+        from idt.video_flow.pairs import kernels_cached
 
         return kernels_cached(self._params, self._device)

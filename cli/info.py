@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
+from idt._util.text import counted
 from idt.cli.options import Common, usable_cores
 from idt.cli.progress import in_bytes
 from idt.errors import FormatError, ParameterError
-from idt.params import Params, counted
+from idt.params import Params
 
 if TYPE_CHECKING:
     from idt.encoding.model import Channel, Codebook
-    from idt.features import Features
+    from idt.features.record import Features
 
 Lines: TypeAlias = list[tuple[str, object]]
 
@@ -46,9 +47,11 @@ def info(
     """
     if file is None:
         if compile:
-            from idt import classifier, pipeline, video_flow
+            from idt.recognition import classifier
+            from idt.trajectories import extraction
+            from idt.video_flow import pairs
 
-            for module in (pipeline, video_flow, classifier):
+            for module in (extraction, pairs, classifier):
                 module.compile_kernels()
         lines = _machine()
     elif compile:
@@ -58,7 +61,7 @@ def info(
     elif (of_flow := _flow(file)) is not None:
         lines = of_flow
     elif _holds_features(file):
-        from idt.features import Features
+        from idt.features.record import Features
 
         lines = _features(file, Features.load(file))
     else:
@@ -87,9 +90,11 @@ def _kernels() -> Lines:
     """Return whether the kernels are compiled, and where numba keeps them and how much that is."""
     from numba.core.dispatcher import Dispatcher
 
-    from idt import pipeline, video_flow
+    from idt.trajectories import extraction
+    from idt.video_flow.pairs import kernels_cached
+    from idt.video_flow.params import FlowParams
 
-    cached = pipeline.kernels_cached() and video_flow.kernels_cached(video_flow.FlowParams())
+    cached = extraction.kernels_cached() and kernels_cached(FlowParams())
     kernels = [value for name, module in list(sys.modules.items()) if name.startswith("idt.")
                for value in vars(module).values() if isinstance(value, Dispatcher)]
     lines: Lines = [("kernels", "compiled" if cached else "not compiled yet: the first run does it, or idt info "
@@ -144,9 +149,9 @@ def _encoded(path: Path) -> Lines | None:
     """Return what a codebook, a model or a file of vectors is, None when it is something else."""
     if _head(path) != b"PK\x03\x04":
         return None
-    from idt.classifier import load_model
-    from idt.codebooks import load_codebook
-    from idt.keys import kind_of
+    from idt._util.npz import kind_of
+    from idt.recognition.classifier import load_model
+    from idt.recognition.codebook_learning import load_codebook
 
     kind = kind_of(path)
     if kind == "codebook":
@@ -159,7 +164,7 @@ def _encoded(path: Path) -> Lines | None:
 
 
 def _codebook(codebook: Codebook) -> Lines:
-    from idt.vectors import EncodingParams
+    from idt.recognition.vectors import EncodingParams
 
     meta = codebook.meta
     lines: Lines = []
@@ -185,7 +190,7 @@ def channel_text(channel: Channel) -> str:
 
 
 def _vectors(path: Path) -> Lines:
-    from idt.vectors import Vectors
+    from idt.recognition.vectors import Vectors
 
     vectors = Vectors.load(path)
     meta = vectors.meta
@@ -236,7 +241,7 @@ def _flow(path: Path) -> Lines | None:
 
 
 def _changed_flow(params: dict[str, Any]) -> str:
-    from idt.video_flow import FlowParams
+    from idt.video_flow.params import FlowParams
 
     standard = FlowParams(preset=params["preset"]).to_dict()
     numbers = params.get("tvl1") or {}

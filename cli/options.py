@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, g
 
 from cyclopts import ArgumentCollection, Group, Parameter, Token
 
+from idt._util.fields import Parameters, default_text, flag_name, limits_text
 from idt.errors import ParameterError
-from idt.params import Parameters, Params, default_text, flag_name, limits_text
+from idt.params import Params
 
 if TYPE_CHECKING:
-    from idt.datasets import Dataset
-    from idt.runner import Workers
+    from idt.recognition.datasets import Dataset
+    from idt.runner.jobs import Workers
 
 P = TypeVar("P", bound=Parameters)
 
@@ -50,6 +51,8 @@ def _flag(f: dataclasses.Field[Any], owner: type, group: Group) -> Any:
         return Annotated[tuple[str, ...] | None, Parameter(converter=_split, n_tokens=1, negative=(), metavar="A,B",
                                                            **options)]
     if get_origin(kind) is Literal:  # checked by the class, whose message names what is allowed
+        kind = type(get_args(kind)[0])
+    if kind is str:
         return Annotated[str | None, Parameter(metavar="NAME", negative=(), **options)]
     if kind is bool:
         return Annotated[bool | None, Parameter(**options)]
@@ -125,7 +128,7 @@ class Labelled:
 
 def read_labelled(path: Path, given: Labelled) -> tuple[Dataset, Path]:
     """Return the dataset of a command line and the folder of its features; notes on the dataset become warnings."""
-    from idt.datasets import read_dataset
+    from idt.recognition.datasets import read_dataset
 
     dataset = read_dataset(path, layout=given.layout, videos=given.videos)  # type: ignore[arg-type]  # it checks it
     for note in dataset.notes:
@@ -212,7 +215,7 @@ def shared(given: Many, threads: int | None, videos: int, *, jobs: int | None = 
     `jobs` takes the place of as many processes as there are cores, when none are asked for. On a cluster a video has
     one thread, and as many are worked on at a time as it has slots.
     """
-    from idt.runner import Workers
+    from idt.runner.jobs import Workers
 
     workers = Workers(jobs=given.jobs, timeout=given.timeout, retries=given.retries, shard=given.shard,
                       backend=given.backend, scheduler=given.scheduler)  # type: ignore[arg-type]  # it checks them

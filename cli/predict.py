@@ -14,8 +14,8 @@ from idt.cli.progress import Reporter, printable
 from idt.errors import ParameterError
 
 if TYPE_CHECKING:
-    from idt.runner import Outcome, Workers
-    from idt.work import Found
+    from idt.runner.inputs import Found
+    from idt.runner.jobs import Outcome, Workers
 
 
 def _some(_type: Any, value: int) -> None:
@@ -54,8 +54,8 @@ def predict(
         extracted into it. Without it features are not kept.
     """
     from idt.batch import predict_videos
-    from idt.classifier import load_model
-    from idt.work import sources_of
+    from idt.recognition.classifier import load_model
+    from idt.runner.inputs import sources_of
 
     loaded = load_model(model)
     sources = sources_of(inputs)

@@ -10,16 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from idt._util.text import counted
 from idt.cli.options import Common, Many, shared
-from idt.params import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from idt.datasets import Dataset
-    from idt.features import Features
+    from idt.features.record import Features
     from idt.params import Descriptor, Params
-    from idt.runner import Outcome, Progress, Summary, Workers
+    from idt.recognition.datasets import Dataset
+    from idt.runner.jobs import Outcome, Progress, Summary, Workers
 
 
 _SCREEN = 20  # lines that are surely still to be seen
@@ -50,7 +50,7 @@ class Reporter:
         self._compiling = False
 
     def __enter__(self) -> Self:
-        if self._apart:  # all is compiled before the first video, see `idt.runner.run`
+        if self._apart:  # all is compiled before the first video, see `idt.runner.scheduler.run`
             self._first = False
             self.must_compile()
         if self._bar is not None:
@@ -149,7 +149,7 @@ class Reporter:
 
     def kernels_cached(self) -> bool:
         """Tell whether nothing needs to be compiled."""
-        from idt.pipeline import kernels_cached
+        from idt.trajectories.extraction import kernels_cached
 
         return kernels_cached()
 
@@ -199,9 +199,8 @@ class Reporter:
 def extracted(video: str, path: Path, params: Params, common: Common, *, threads: int,
               homographies: Path | None = None) -> Path:
     """Extract one video into a features file and return its path; an error is raised instead of reported."""
-    from idt.pipeline import extract_file
-    from idt.runner import Progress
-    from idt.work import Job
+    from idt.runner.jobs import Job, Progress
+    from idt.trajectories.extraction import extract_file
 
     job = Job(video, path, None, homographies)
     with Reporter(common) as reporter:
@@ -215,10 +214,10 @@ def read_features(dataset: Dataset, folder: Path, channels: Sequence[Descriptor]
                   params: Params | None = None) -> list[Features]:
     """Return the features of the clips of a dataset, and show how those that the folder lacks are extracted.
 
-    `params` are those of the extraction; None: see `idt.dataset_features.features_of`.
+    `params` are those of the extraction; None: see `idt.recognition.clip_features.features_of`.
     """
-    from idt.dataset_features import features_of
-    from idt.runner import Tally
+    from idt.recognition.clip_features import features_of
+    from idt.runner.scheduler import Tally
 
     tally = Tally()
     workers, inside = shared(Many(jobs=threads), None, len({item.path for item in dataset.items}))

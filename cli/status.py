@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from idt._util.text import counted
 from idt.cli.options import Common
 from idt.cli.progress import duration, in_bytes, printable
-from idt.params import counted
 
 if TYPE_CHECKING:
-    from idt.reports import Run
+    from idt.runner.log import Run
 
 
 def status(
@@ -26,7 +26,7 @@ def status(
     folder
         Folder of the results of idt extract, idt flow or idt encode.
     """
-    from idt.reports import read_status
+    from idt.runner.log import read_status
 
     found = read_status(folder)
     done = [video for video in found.videos.values() if video["status"] == "done"]

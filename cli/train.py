@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Group, Parameter
 
-from idt import classifier
+from idt._util.files import prepared, replacing
+from idt._util.text import counted
 from idt.cli.options import (
     Common,
     DatasetPath,
@@ -22,11 +23,10 @@ from idt.cli.options import (
     usable_cores,
 )
 from idt.cli.progress import in_bytes, read_features
-from idt.datasets import training_side
 from idt.errors import ParameterError
-from idt.output import prepared, replacing
-from idt.params import counted
-from idt.vectors import EncodingParams
+from idt.recognition import classifier
+from idt.recognition.datasets import training_side
+from idt.recognition.vectors import EncodingParams
 
 if TYPE_CHECKING:
     GivenEncoding: TypeAlias = Any

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from idt._util.fields import flag_name
 from idt._util.files import temporary_folder
 from idt.cli.options import Common, Given, Output, ParamsFile, Threads, params_of, usable_cores, values_of
 from idt.cli.progress import extracted
 from idt.errors import ParameterError
-from idt.params import Params, flag_name
+from idt.params import Params
 
 _FLOW = ("flow", "camera", "start", "end", "step", "short_side")  # what of the method decides its flow
 
@@ -58,8 +59,8 @@ def view(
     frame
         Index in the video of the frame for a .png [default: that on which most trajectories end; of flow, the middle].
     """
-    from idt.features import Features
-    from idt.view import draw_trajectory, overlay
+    from idt.features.record import Features
+    from idt.viz.pictures import draw_trajectory, overlay
 
     settings = params_of(given, params)
     if features is not None and (params is not None or settings != Params()):
@@ -107,10 +108,9 @@ def _draw_flow(video: str, output: Path, settings: Params, given: Any, frame: in
                common: Common) -> None:
     """Draw the flow that the method would use."""
     from idt.cli.flow import FlowReporter
-    from idt.runner import Progress
-    from idt.video_flow import FlowParams
-    from idt.view import draw_flow
-    from idt.work import Job
+    from idt.runner.jobs import Job, Progress
+    from idt.video_flow.params import FlowParams
+    from idt.viz.pictures import draw_flow
 
     for field in dataclasses.fields(Params):
         if field.name in values_of(given) and field.name not in _FLOW:

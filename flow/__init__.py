@@ -106,7 +106,7 @@ def sequence(frames: Iterable[npt.ArrayLike], *, step: int = 1, method: str = "t
     ParameterError, DeviceError
         See `compute`; for images when they are reached.
     """
-    from idt.flow.threads import checked_count
+    from idt._util.threads import checked_count
 
     step = checked_count("step", step)
     return pairs(_steps(frames, step), method=method, device=device, params=params, threads=threads)
@@ -144,8 +144,8 @@ def pairs(images: Iterable[Pair], *, method: str = "tvl1", device: str = "cpu",
     ParameterError, DeviceError
         See `compute`; for images when they are reached.
     """
+    from idt._util.threads import checked_count
     from idt.flow.devices import gpus_of, on_cpu, on_gpus
-    from idt.flow.threads import checked_count
 
     chosen = method_for(method)
     threads = checked_count("threads", threads)

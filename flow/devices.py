@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from idt._util.threads import mapped
 from idt.errors import DeviceError, NoDeviceError, ParameterError
 from idt.flow.pyramid import ByteArray, FloatArray, scale_factors
-from idt.flow.threads import mapped
 
 if TYPE_CHECKING:
     from idt.flow import Method

@@ -20,14 +20,11 @@ pixel; the median filter follows each warp.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
-import numpy as np
-
-from idt.errors import ParameterError
+from idt._util.fields import Parameters, choice, number
 from idt.flow import _tvl1_cpu as kernels
 from idt.flow.pyramid import ByteArray, FloatArray, reduced_flows
 
@@ -39,77 +36,37 @@ SHORTEST = 16
 """No level has a shorter side than this, pixels; images themselves may be smaller."""
 
 
-def _number(default: Any, text: str, *, unit: str = "", low: float | None = None, above: float | None = None,
-            high: float, source: str) -> Any:
-    return field(default=default, metadata={"text": text, "unit": unit, "low": low, "above": above, "high": high,
-                                            "source": source})
-
-
-def _choice(default: Any, text: str, *, allowed: tuple[Any, ...], source: str) -> Any:
-    return field(default=default, metadata={"text": text, "unit": "", "allowed": allowed, "source": source})
-
-
 @dataclass(frozen=True, kw_only=True)
-class TVL1Params:
+class TVL1Params(Parameters):
     """The numbers of TV-L1; a value out of its limits raises `ParameterError` that names field, value and limits.
 
     The defaults are those of OpenCV's CUDA implementation, with which the flow of two-stream networks was made.
     """
 
-    tau: float = _number(0.25, "time step of the dual variables (tau); at most 1/4 converges for certain", above=0.0,
-                         high=1.0, source="IPOL 2013, equation 18")
-    lambda_: float = _number(0.15, "weight of the difference in brightness against smoothness (lambda)", above=0.0,
-                             high=1000.0, source="IPOL 2013, equation 5")
-    theta: float = _number(0.3, "tightness between the flow and its auxiliary (theta)", above=0.0, high=1000.0,
-                           source="IPOL 2013, equation 14")
-    scales: int = _number(5, "largest number of pyramid levels; none is shorter than 16 pixels", low=1, high=100,
-                          source="OpenCV")
-    scale_step: float = _number(0.8, "size of a level, as a share of the next finer one", low=0.1, high=0.95,
-                                source="OpenCV")
-    warps: int = _number(5, "number of times that the second image is warped on each level", low=1, high=1000,
-                         source="IPOL 2013")
-    epsilon: float = _number(0.01, "a warp is done when an iteration changes the flow by less (root mean square)",
-                             unit="px of the level", low=0.0, high=1000.0, source="IPOL 2013")
-    iterations: int = _number(300, "largest number of iterations of a warp", low=1, high=1_000_000, source="IPOL 2013")
-    median: int = _choice(1, "side of the median filter of the flow after each warp; 1: none", allowed=(1, 3, 5),
-                          source="Wedel 2009, section 3.4; OpenCV")
-    interpolation: Interpolation = _choice("cubic", "how the second image is sampled: OpenCV's cubic (-0.75), that of "
-                                           "Keys (-0.5) or linear", allowed=tuple(SHARPNESS), source="OpenCV")
-
-    def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
+    tau: float = number(0.25, "time step of the dual variables (tau); at most 1/4 converges for certain", above=0.0,
+                        high=1.0, source="IPOL 2013, equation 18")
+    lambda_: float = number(0.15, "weight of the difference in brightness against smoothness (lambda)", above=0.0,
+                            high=1000.0, source="IPOL 2013, equation 5")
+    theta: float = number(0.3, "tightness between the flow and its auxiliary (theta)", above=0.0, high=1000.0,
+                          source="IPOL 2013, equation 14")
+    scales: int = number(5, "largest number of pyramid levels; none is shorter than 16 pixels", low=1, high=100,
+                         source="OpenCV")
+    scale_step: float = number(0.8, "size of a level, as a share of the next finer one", low=0.1, high=0.95,
+                               source="OpenCV")
+    warps: int = number(5, "number of times that the second image is warped on each level", low=1, high=1000,
+                        source="IPOL 2013")
+    epsilon: float = number(0.01, "a warp is done when an iteration changes the flow by less (root mean square)",
+                            unit="px of the level", low=0.0, high=1000.0, source="IPOL 2013")
+    iterations: int = number(300, "largest number of iterations of a warp", low=1, high=1_000_000, source="IPOL 2013")
+    median: Literal[1, 3, 5] = choice(1, "side of the median filter of the flow after each warp; 1: none",
+                                      source="Wedel 2009, section 3.4; OpenCV")
+    interpolation: Interpolation = choice("cubic", "how the second image is sampled: OpenCV's cubic (-0.75), that of "
+                                          "Keys (-0.5) or linear", source="OpenCV")
 
     @property
     def sharpness(self) -> float:
         """Parameter of the cubic kernel (Keys 1981) with which images are sampled; 0 stands for linear."""
         return SHARPNESS[self.interpolation]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dict of JSON types, in order of definition; `lambda_` is called ``lambda``."""
-        return {name.rstrip("_"): value for name, value in dataclasses.asdict(self).items()}
-
-
-def _checked(f: dataclasses.Field[Any], value: Any) -> Any:
-    """Return the value of a field in its type, or raise `ParameterError`."""
-    rule, name = f.metadata, f.name.rstrip("_")
-    if "allowed" in rule:
-        same = [a for a in rule["allowed"] if np.isscalar(value) and a == value]
-        if not same or isinstance(value, (bool, np.bool_)):
-            raise ParameterError(f"{name} is {value!r}: allowed are {', '.join(map(str, rule['allowed']))}.")
-        return same[0]
-    whole = isinstance(f.default, int)
-    limits = f"from {rule['low']:g}" if rule["low"] is not None else f"above {rule['above']:g}"
-    try:
-        number = int(value) if whole else float(value)
-        usable = not isinstance(value, (bool, np.bool_, str)) and number == value and number <= rule["high"] and (
-            number >= rule["low"] if rule["low"] is not None else number > rule["above"])
-    except (TypeError, ValueError, OverflowError):
-        usable = False
-    if not usable:
-        raise ParameterError(f"{name} is {value!r}: it must be {'an integer' if whole else 'a number'} {limits} to "
-                             f"{rule['high']:.10g}.")
-    return number
 
 
 PRESETS = {

@@ -1,4 +1,4 @@
-"""Params: the numbers of improved dense trajectories, with unit, limits and source, and what all parameters share.
+"""Params: the numbers of improved dense trajectories, with unit, limits and source.
 
 ``python -m idt.params`` prints the page ``docs/parameters.md``.
 """
@@ -6,16 +6,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import hashlib
-import json
 import math
-import os
-import tomllib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
+from idt._util.fields import Parameters, choice, number, parameters_table, value_text
 from idt.errors import ParameterError
 
 DESCRIPTORS = ("trajectory", "hog", "hof", "mbhx", "mbhy")
@@ -26,78 +22,10 @@ Match = Literal["flow", "orb", "akaze", "sift"]
 People = Literal["none", "hog"]
 DType = Literal["float16", "float32"]
 
-
-def number(default: Any, text: str, *, unit: str = "", low: float | None = None, above: float | None = None,
-           high: float, source: str) -> Any:
-    """Return the field of a number from `low`, or else above `above`, to `high`."""
-    return field(default=default, metadata={"text": text, "unit": unit, "low": low, "high": high, "above": above,
-                                            "source": source})
-
-
-def choice(default: Any, text: str, *, source: str) -> Any:
-    """Return the field of a literal, several literals or a truth value, whose type says what is allowed."""
-    return field(default=default, metadata={"text": text, "unit": "", "source": source})
-
-
 _IJCV = "DT (IJCV 2013)"
 _IDT = "iDT (ICCV 2013)"
 _ORIGINAL = "original program"
 _OURS = "this package"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parameters:
-    """What sets of parameters share: each field made by `number` or `choice` is checked and takes its own type."""
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for f in dataclasses.fields(self):
-            if "text" in f.metadata:
-                object.__setattr__(self, f.name, _checked(f, hints[f.name], getattr(self, f.name)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dict of JSON types, in order of definition."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return parameters with the given fields set; an unknown name raises `ParameterError` that lists near ones."""
-        names = [f.name for f in dataclasses.fields(cls)]
-        for key in values:
-            if key not in names:
-                raise ParameterError(f"{key} is not a parameter{nearest(key, names)} The parameters are: "
-                                     f"{', '.join(names)}.")
-        return cls(**values)
-
-    @classmethod
-    def from_toml(cls, path: str | os.PathLike[str], **overrides: Any) -> Self:
-        """Return parameters read from a TOML file of ``field = value`` lines; `overrides` win over the file.
-
-        Of a section of the file, given as a dict, the names that are given win.
-
-        Raises
-        ------
-        ParameterError
-            The file cannot be read, is not TOML, or has a name or value that is not allowed; the message names the
-            file.
-        """
-        values = read_toml(path)
-        sections = {name: values[name] | changes for name, changes in overrides.items()
-                    if isinstance(changes, dict) and isinstance(values.get(name), dict)}
-        try:
-            return cls.from_dict(values | overrides | sections)
-        except ParameterError as error:
-            message = str(error)
-        try:
-            cls.from_dict(values)
-        except ParameterError as error:
-            if str(error) == message:
-                message = f"{path}: {message}"
-        raise ParameterError(message)
-
-    def fingerprint(self) -> str:
-        """Return 16 hex digits that are equal exactly when all fields are equal."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,117 +106,12 @@ class Params(Parameters):
             raise ParameterError(f"spatial_cells is {self.spatial_cells}: at most patch ({self.patch}) are possible.")
 
 
-def read_toml(path: str | os.PathLike[str], *, kind: str = "parameter file", example: str = "stride = 5"
-              ) -> dict[str, Any]:
-    """Return what a TOML file holds; `ParameterError` names one that cannot be read or is none."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:  # some editors put a mark before the first letter
-            return tomllib.loads(file.read())
-    except OSError as error:
-        raise ParameterError(f"{path}: the {kind} cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ParameterError(f"{path}: the {kind} is not TOML ({error}); it holds lines such as: {example}") from error
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return the end of a sentence about an unknown name: a question after the nearest of those that are known.
-
-    Capitals do not count for what is near.
-    """
-    folded = {known.casefold(): known for known in names}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return f"; did you mean {folded[near[0]]}?" if near else "."
-
-
-def allowed_text(value: Any, allowed: Sequence[str]) -> str:
-    """Return the end of a sentence about a value that is none of those that are allowed: these, and the nearest."""
-    return ", ".join(allowed) + nearest(str(value), allowed)
-
-
-def _checked(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
-    """Return `value` in the type of the field `f`, or raise ParameterError with name, value and limits."""
-    optional = type(None) in get_args(hint)
-    if value is None and optional:
-        return None
-    kind = next(a for a in get_args(hint) if a is not type(None)) if optional else hint
-    if get_origin(kind) is Literal:
-        allowed = get_args(kind)
-        if value not in allowed:
-            raise ParameterError(f"{f.name} is {value!r}: allowed are {allowed_text(value, allowed)}")
-        return value
-    if get_origin(kind) is tuple:
-        allowed = get_args(get_args(kind)[0])
-        values = tuple(value) if isinstance(value, (tuple, list, set, frozenset)) else (value,)
-        for v in values:
-            if v not in allowed:
-                raise ParameterError(f"{f.name} has {v!r}: allowed are {allowed_text(v, allowed)}")
-        if len(set(values)) < len(values) or not values:
-            raise ParameterError(f"{f.name} is {values!r}: give one or more of {', '.join(allowed)}, each once.")
-        return tuple(a for a in allowed if a in values)
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise ParameterError(f"{f.name} is {value!r}: allowed are true, false.")
-        return value
-    try:
-        converted = kind(value)
-        exact = not isinstance(value, (bool, str)) and converted == value
-    except (TypeError, ValueError, OverflowError):
-        exact = False
-    if not exact:
-        what = "an integer" if kind is int else "a number"
-        raise ParameterError(f"{f.name} is {value!r}: it must be {what} {limits_text(f)}.")
-    low, high, above = f.metadata["low"], f.metadata["high"], f.metadata["above"]
-    if converted > high or (converted < low if low is not None else converted <= above):
-        raise ParameterError(f"{f.name} is {value!r}: it must be {limits_text(f)}.")
-    return converted
-
-
-def flag_name(f: dataclasses.Field[Any]) -> str:
-    """Return the name of the field's command line flag."""
-    return "--" + f.name.strip("_").replace("_", "-")
-
-
-def limits_text(f: dataclasses.Field[Any], owner: type = Params) -> str:
-    """Return the allowed values of a field of the class `owner` in words, for messages, help and tables."""
-    if "allowed" in f.metadata:
-        return ", ".join(map(str, f.metadata["allowed"]))
-    if "low" not in f.metadata:
-        hint = get_type_hints(owner)[f.name]
-        if hint is bool:
-            return "true, false"
-        several = get_origin(hint) is tuple
-        return ("one or more of " if several else "") + ", ".join(get_args(get_args(hint)[0] if several else hint))
-    low, high, above = f.metadata["low"], f.metadata["high"], f.metadata["above"]
-    return f"from {low:.10g} to {high:.10g}" if low is not None else f"above {above:.10g}, at most {high:.10g}"
-
-
-def default_text(f: dataclasses.Field[Any]) -> str:
-    """Return the default of a field in words, for help and tables."""
-    return value_text(f.default)
-
-
 def told_apart(several: Sequence[Params]) -> list[str]:
     """Return in words what tells kinds of extraction apart: dense or improved, and all else in which they differ."""
     differ = [f.name for f in dataclasses.fields(Params)
               if f.name != "camera" and len({getattr(params, f.name) for params in several}) > 1]
     return [", ".join(["improved" if params.camera else "dense",
                        *(f"{name} = {value_text(getattr(params, name))}" for name in differ)]) for params in several]
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """Return the number with its noun."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def value_text(value: Any) -> str:
-    """Return the value of a field in words."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ", ".join(value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def parameters_page() -> str:
@@ -305,18 +128,6 @@ def parameters_page() -> str:
         *parameters_table(Params),
     ]
     return "\n".join(lines) + "\n"
-
-
-def parameters_table(owner: type) -> list[str]:
-    """Return the lines of a Markdown table of the fields of a class of parameters."""
-    lines = ["| name | flag | unit | default | allowed | source | what it is |", "|---|---|---|---|---|---|---|"]
-    for f in dataclasses.fields(owner):
-        if "text" in f.metadata:
-            off = f", `--no-{flag_name(f)[2:]}`" if isinstance(f.default, bool) else ""
-            cells = [f"`{f.name}`", f"`{flag_name(f)}`{off}", f.metadata["unit"], default_text(f),
-                     limits_text(f, owner), f.metadata["source"], f.metadata["text"]]
-            lines.append("| " + " | ".join(cells) + " |")
-    return lines
 
 
 if __name__ == "__main__":

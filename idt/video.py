@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -138,6 +138,24 @@ def identity(source: Source, *, content: bool = True) -> dict[str, Any]:
         raise VideoError(f"{os.fspath(source)}: cannot be read ({error.strerror}).") from error
     return {"name": Path(source).name or str(Path(source).resolve()), "size": sum(s.st_size for s in stats),
             "mtime_ns": max(s.st_mtime_ns for s in stats), "sha256": digest.hexdigest() if content else None}
+
+
+def content(source: Source, meta: Mapping[str, Any], *, verify: bool = False) -> str:
+    """Return the SHA-256 of a video; unless `verify`, that in the meta of what was made of it when it has not changed.
+
+    It has not when its size and time stamp are those of the ``video`` of the meta.
+    """
+    now, then = identity(source, content=False), meta.get("video") or {}
+    unchanged = (now["size"], now["mtime_ns"]) == (then.get("size"), then.get("mtime_ns"))
+    return str(then.get("sha256") if unchanged and not verify else identity(source)["sha256"])
+
+
+def is_of(video: Mapping[str, Any], source: Source) -> bool:
+    """Tell whether a video is that of the ``video`` of a meta, by its content; where that is not known, it may be."""
+    array = isinstance(source, np.ndarray)
+    if not video.get("sha256") or array != (video.get("mtime_ns") is None):  # an array has other bytes than its file
+        return True
+    return content(source, {"video": video}, verify=array) == video["sha256"]
 
 
 class FrameReader:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from idt.features import Features
+from idt.features.record import Features
 from idt.params import Params
 from waiting import PATIENCE_S
 

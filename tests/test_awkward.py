@@ -12,7 +12,7 @@ import pytest
 
 import idt
 from idt.errors import VideoError
-from idt.features import Features
+from idt.features.record import Features
 from idt.params import Params
 
 

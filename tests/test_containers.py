@@ -14,8 +14,8 @@ import pytest
 from clips import write_clip
 from random_features import random_features
 
-from idt.features import Features
-from idt.pipeline import compile_kernels
+from idt.features.record import Features
+from idt.trajectories.extraction import compile_kernels
 from synthetic import pan
 
 if os.name != "posix":

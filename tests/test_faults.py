@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clips import write_clip
-from test_runner import _alive
+from odd_jobs import alive
 
-import idt.pipeline
+import idt.trajectories.extraction
 import idt.video_flow
 from idt.cli import main
-from idt.reports import NAME, read_status
-from idt.video_flow import read_meta
+from idt.runner.log import NAME, read_status
+from idt.video_flow.files import read_meta
 from synthetic import pan
 from waiting import PATIENCE_S, until
 
@@ -87,13 +87,13 @@ def pictures() -> np.ndarray:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The working folder, in which the kernels are compiled, and the command whose videos may be strange."""
-    idt.pipeline.compile_kernels()
-    idt.video_flow.compile_kernels()
+    idt.trajectories.extraction.compile_kernels()
+    idt.video_flow.pairs.compile_kernels()
     monkeypatch.chdir(tmp_path)
     Path("strange.py").write_text(STRANGE)
     yield tmp_path
     for run in _RUNS:
-        for process in _alive(run.pid):
+        for process in alive(run.pid):
             os.kill(process, signal.SIGKILL)
         run.communicate()
     _RUNS.clear()
@@ -199,7 +199,7 @@ def test_a_run_that_is_killed_at_any_moment_goes_on_as_if_nothing_had_been(folde
     assert made() == expected
     assert [name for name in os.listdir("out") if name.startswith(".")] == []
     for run in (*runs, last):
-        until(lambda: not _alive(run.pid))  # noqa: B023
+        until(lambda: not alive(run.pid))  # noqa: B023
     assert status(capsys)[0].startswith("last run  8 videos, 2 processes, begun T; it ended after S: ")
     assert status(capsys)[1:] == ["all runs  8 videos done, 0 failed"]
 
@@ -218,7 +218,7 @@ def test_a_process_that_is_killed_costs_its_own_video(small, capsys, retries):
     Path("hold-decoding").unlink()
     out, err = run.communicate(timeout=PATIENCE_S)
     assert (run.returncode, out) == (1 - retries, "")
-    until(lambda: not _alive(run.pid))
+    until(lambda: not alive(run.pid))
     told = [line for line in err.splitlines() if not line.startswith("v/")]
     states = Counter((line["video"], line["status"], line["reason"]) for line in lines())
     if retries:
@@ -246,7 +246,7 @@ def test_crashing_and_hanging_videos_cost_themselves_alone(small, capsys):
     run = strange("extract", "--jobs", "2", "--timeout", "20")  # ample for the others, on a busy machine too
     out, err = run.communicate(timeout=PATIENCE_S)
     assert (run.returncode, out) == (1, "")
-    until(lambda: not _alive(run.pid))
+    until(lambda: not alive(run.pid))
     crash = "v/1crash.avi: the process that worked on it died (signal 11, Segmentation fault)."
     hang = "v/2hang.avi: not done in 20 s, which is the timeout."
     assert sorted(line for line in err.splitlines() if line.startswith("idt: ")) == [f"idt: {crash}", f"idt: {hang}"]
@@ -268,7 +268,7 @@ def test_flow_of_a_crashing_video(small, capsys):
     run = strange("flow", "--jobs", "2", videos="w")
     out, err = run.communicate(timeout=PATIENCE_S)
     assert (run.returncode, out) == (1, "")
-    until(lambda: not _alive(run.pid))
+    until(lambda: not alive(run.pid))
     crash = "w/1crash.avi: the process that worked on it died (signal 11, Segmentation fault)."
     assert [line for line in err.splitlines() if line.startswith("idt: ")] == [f"idt: {crash}"]
     assert sorted(os.listdir("out")) == ["0.avi", "2.avi", NAME]
@@ -292,7 +292,7 @@ def test_two_runs_on_one_folder_share_the_work(small, capsys):
         out, err = run.communicate(timeout=PATIENCE_S)
         assert (run.returncode, out) == (0, ""), err
         assert err.splitlines()[-1].partition(";")[0].count("skipped") == 1
-        until(lambda: not _alive(run.pid))  # noqa: B023
+        until(lambda: not alive(run.pid))  # noqa: B023
     assert made() == small
     worked = [line for line in lines() if line["seconds"] is not None]  # the others: skipped and told of just before
     assert Counter((line["video"], line["status"]) for line in worked) == Counter(
@@ -431,7 +431,7 @@ def test_a_run_that_is_stopped_in_the_middle(small, capsys, command, place, stop
     if how == signal.SIGINT:
         assert (run.returncode, *told) == (130, "", "idt: interrupted\n")
         assert os.listdir("out") == [NAME]
-    until(lambda: not _alive(run.pid))
+    until(lambda: not alive(run.pid))
     assert how == signal.SIGKILL or os.listdir("out") == [NAME]
     assert status(capsys) == ["last run  6 videos, 2 processes, begun T; it was stopped: 0 done, 0 failed",
                               "all runs  0 videos done, 0 failed"]
@@ -452,4 +452,4 @@ def test_an_interrupt_does_not_wait_for_processes_that_compute_or_just_begin(fol
     assert err.splitlines()[-1] == "idt: interrupted"
     assert [line for line in err.splitlines() if not line.startswith("idt: ")] == []
     assert os.listdir("out") == [NAME]
-    until(lambda: not _alive(run.pid))
+    until(lambda: not alive(run.pid))

@@ -19,7 +19,7 @@ import pytest
 
 import idt
 from idt.params import Params
-from idt.pipeline import extract_file
+from idt.trajectories.extraction import extract_file
 
 pytestmark = pytest.mark.slow
 

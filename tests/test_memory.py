@@ -14,8 +14,8 @@ import pytest
 from random_features import random_features
 
 from idt.batch import fit_codebook
-from idt.features import Features, FeatureWriter
-from idt.vectors import EncodingParams, Vectors
+from idt.features.record import Features, FeatureWriter
+from idt.recognition.vectors import EncodingParams, Vectors
 from idt.video import frames
 from waiting import PATIENCE_S
 
@@ -46,7 +46,7 @@ assert main(["extract", *sys.argv[1:2], "-o", *sys.argv[2:], "--threads", "2", "
 ENCODE = """
 import re, sys
 from pathlib import Path
-import idt.vectors
+import idt.recognition.vectors
 from idt.cli import main
 def kilobytes(name):
     return int(re.search(name + r":\\s*([0-9]+) kB", Path("/proc/self/status").read_text())[1])
@@ -69,7 +69,7 @@ def peak(script: str, *arguments: Path | str) -> int:
 @pytest.fixture(scope="module")
 def kernels() -> None:
     """Compiled kernels in the cache: compiling, once, needs more memory."""
-    peak("from idt.pipeline import compile_kernels; compile_kernels()" + PEAK)
+    peak("from idt.trajectories.extraction import compile_kernels; compile_kernels()" + PEAK)
 
 
 def write_video(path: Path, pictures: Iterator[np.ndarray], height: int, width: int) -> Path:

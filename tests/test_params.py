@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from idt._util.fields import default_text, flag_name, limits_text
+from idt._util.text import nearest
 from idt.errors import IdtError, ParameterError
-from idt.params import Params, default_text, flag_name, limits_text, nearest, parameters_page
+from idt.params import Params, parameters_page
 
 FIELDS = {f.name: f for f in dataclasses.fields(Params)}
 NUMBERS = [f for f in FIELDS.values() if "low" in f.metadata]
@@ -37,7 +39,7 @@ def test_each_number_accepts_its_limits_and_refuses_what_is_beyond(f):
             assert getattr(changed, f.name) == value
     beyond = [low - 1 if low is not None else above, high + 1]
     for value in beyond:
-        with pytest.raises(ParameterError, match=rf"^{f.name} is .*: it must be {limits_text(f)}\.$"):
+        with pytest.raises(ParameterError, match=rf"^{f.name} is .*: it must be {limits_text(f, Params)}\.$"):
             Params(**{f.name: value})
 
 
@@ -149,9 +151,9 @@ def test_every_field_has_text_unit_source_and_limits_for_the_table():
         assert {"text", "unit", "source"} <= f.metadata.keys()
         assert f.metadata["text"]
         assert f.metadata["source"]
-    assert limits_text(FIELDS["stride"]) == "from 1 to 1000"
-    assert limits_text(FIELDS["camera"]) == "true, false"
-    assert limits_text(FIELDS["matches"]) == "one or more of flow, orb, akaze, sift"
+    assert limits_text(FIELDS["stride"], Params) == "from 1 to 1000"
+    assert limits_text(FIELDS["camera"], Params) == "true, false"
+    assert limits_text(FIELDS["matches"], Params) == "one or more of flow, orb, akaze, sift"
     assert flag_name(FIELDS["max_step"]) == "--max-step"
     assert [default_text(FIELDS[n]) for n in ("end", "camera", "descriptors", "min_std", "stride", "flow")] == [
         "none", "true", "trajectory, hog, hof, mbhx, mbhy", "1.73205", "5", "farneback"]

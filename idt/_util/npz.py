@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from idt.errors import FormatError, IdtError
+from idt.errors import FormatError, IdtError, OutputError
+
+_CALLED = {"codebook": "a codebook", "model": "a model", None: "something else"}
 
 # The header of an array as NumPy writes it (format 1.0) for the types we store: never evaluated, only matched.
 _HEADER = re.compile(rb"\x93NUMPY\x01\x00..\{'descr': '([^']{1,20})', 'fortran_order': False, "
@@ -138,3 +140,54 @@ def _stored(path: str, stamp: tuple[int, ...], view: mmap.mmap, name: str, info:
 def _stamp(handle: int) -> tuple[int, ...]:
     status = os.fstat(handle)
     return status.st_size, status.st_mtime_ns
+
+
+def check_sums(path: str | os.PathLike[str]) -> None:
+    """Read an ``.npz`` file whole; raise `FormatError` when one of its arrays is not what its check sum says."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+    except Exception as error:  # zipfile raises nearly anything on damaged bytes
+        raise FormatError(f"{os.fspath(path)} is damaged or incomplete ({error}): make it again.") from error
+    if wrong is not None:
+        raise FormatError(f"{os.fspath(path)} is damaged: the check sum of {wrong.removesuffix('.npy')} is wrong; make "
+                          "it again.")
+
+
+def is_sound(path: str | os.PathLike[str]) -> bool:
+    """Return whether each array of an ``.npz`` file is what its check sum says."""
+    try:
+        check_sums(path)
+    except FormatError:
+        return False
+    return True
+
+
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """Return the kind of a file (``.npz``, ``.h5``) of this package, such as "codebook"; None of any other."""
+    meta = _meta(path)
+    kind = meta.get("kind") if isinstance(meta, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def check_replaceable(path: str | os.PathLike[str], kind: str) -> None:
+    """Raise `OutputError` when `path` is a sound ``.npz`` or ``.h5`` of another kind, which nobody asked to replace."""
+    if _meta(path) is None or (found := kind_of(path)) == kind:
+        return
+    raise OutputError(f"{os.fspath(path)} holds {_CALLED.get(found, found)}, which {kind} must not replace: choose "
+                      "another output folder.")
+
+
+def _meta(path: str | os.PathLike[str]) -> Any:
+    """Return the meta of an ``.npz`` or ``.h5``, False where it has none, None when the file is missing or damaged."""
+    try:
+        with open(path, "rb") as opened:
+            if opened.peek(4)[:4] == b"\x89HDF":
+                import h5py
+
+                with h5py.File(opened, "r") as file:
+                    return json.loads(file.attrs["meta"]) if "meta" in file.attrs else False
+            with np.load(opened, allow_pickle=False) as file:
+                return json.loads(str(file["meta"][()])) if "meta" in file else False
+    except Exception:  # zipfile, zlib, json, NumPy and h5py raise nearly anything on damaged bytes
+        return None

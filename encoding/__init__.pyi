@@ -1,0 +1,13 @@
+from .bags import LazyBag as LazyBag
+from .bow import BagOfWords as BagOfWords
+from .codebook import DiagonalGMM as DiagonalGMM
+from .codebook import KMeans as KMeans
+from .codebook import sample as sample
+from .fisher import FisherVector as FisherVector
+from .fusion import fuse as fuse
+from .norms import Normalise as Normalise
+from .pca import PCA as PCA
+from .pyramid import Pyramid as Pyramid
+from .svm import Chi2SVM as Chi2SVM
+from .svm import LinearSVM as LinearSVM
+from .vlad import VLAD as VLAD

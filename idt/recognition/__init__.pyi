@@ -1,0 +1,16 @@
+from .classifier import predict as predict
+from .classifier import train as train
+from .clip_features import features_of as features_of
+from .clip_features import features_paths as features_paths
+from .codebook_learning import learn_codebook as learn_codebook
+from .codebook_learning import load_codebook as load_codebook
+from .datasets import Dataset as Dataset
+from .datasets import Item as Item
+from .datasets import Split as Split
+from .datasets import read_dataset as read_dataset
+from .datasets import splits as splits
+from .datasets import training_side as training_side
+from .evaluation import evaluate as evaluate
+from .vectors import EncodingParams as EncodingParams
+from .vectors import Vectors as Vectors
+from .vectors import encode as encode
