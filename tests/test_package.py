@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,14 @@ def test_the_readme_has_two_lines_to_paste():
     assert lines[0].endswith("idt demo")
     assert "pytest" in lines[1]
     assert all(" -e " in line for line in lines)
+
+
+def test_what_the_pages_import_is_there(tmp_path):
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    lines = sorted({line for page in pages for line in re.findall(
+        r"^(?:from idt\S* import .*|import idt.*)$", page.read_text(encoding="utf-8"), re.M)})
+    assert len(lines) > 20
+    python("-c", "\n".join(lines), cwd=tmp_path)
 
 
 def test_the_version_stands_in_changelog_and_citation():
