@@ -151,20 +151,6 @@ def one_thread() -> AbstractContextManager[Any]:
     return _controller().limit(limits=1, user_api="blas")
 
 
-def whole(value: Any, name: str, least: int = 1) -> int:
-    """Return an integer argument, or raise a ParameterError when it is none or less than `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ParameterError(f"{name} is {value!r}: it must be an integer from {least}.")
-    return int(value)
-
-
-def number(value: Any, name: str) -> float:
-    """Return an argument that is a positive number, or raise a ParameterError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 < value < np.inf:
-        raise ParameterError(f"{name} is {value!r}: it must be a number above 0.")
-    return float(value)
-
-
 class BagTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """What turns bags into something, having learnt from bags."""
 

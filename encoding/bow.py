@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from idt.encoding.bags import Bag, BagEncoder, Float32, number, one_thread
+from idt._util.checks import checked_positive
+from idt.encoding.bags import Bag, BagEncoder, Float32, one_thread
 from idt.encoding.codebook import KMeans
 
 
@@ -41,7 +42,7 @@ class BagOfWords(BagEncoder):
         check_is_fitted(self, "codebook_")
         if self.soft is None:
             return np.bincount(self.codebook_.assign(bag, name=name), minlength=self.size).astype(np.float32)
-        deviation = number(self.soft, "soft")
+        deviation = checked_positive("soft", self.soft)
         factor = np.float32(max(-0.5 / deviation / deviation, -1e38))
         counts = np.zeros(self.size)
         with one_thread(), np.errstate(over="ignore"):  # of words that are too far to have a share

@@ -14,20 +14,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
+from idt._util.checks import checked_integer, checked_positive
 from idt._util.kernels import jit
-from idt.encoding.bags import (
-    ROWS,
-    Bag,
-    Float32,
-    Float64,
-    LazyBag,
-    check_bag,
-    chunks,
-    number,
-    one_thread,
-    stacked,
-    whole,
-)
+from idt.encoding.bags import ROWS, Bag, Float32, Float64, LazyBag, check_bag, chunks, one_thread, stacked
 from idt.errors import ParameterError
 
 _DISTANCES = 1 << 20  # that are held at a time: 4 MB, which stay in the cache
@@ -60,8 +49,8 @@ def sample(bags: Iterable[Bag], count: int, *, seed: int = 0) -> Float32:
     ParameterError
         An argument is not allowed, a bag cannot be used (see `idt.encoding.bags`), or all bags are empty.
     """
-    whole(count, "count")
-    whole(seed, "seed", 0)
+    checked_integer("count", count)
+    checked_integer("seed", seed, 0)
     drawn: list[Float32] = []
     for index, bag in enumerate(bags):
         check_bag(bag, width=drawn[0].shape[1] if drawn else None, name=f"Bag {index}")
@@ -106,8 +95,8 @@ class KMeans(BaseEstimator):  # type: ignore[misc]
             An argument is not allowed, a bag cannot be used (see `idt.encoding.bags`), or there are fewer descriptors
             than words.
         """
-        words, seed = whole(self.words, "words"), whole(self.seed, "seed", 0)
-        iterations = whole(self.iterations, "iterations")
+        words, seed = checked_integer("words", self.words), checked_integer("seed", self.seed, 0)
+        iterations = checked_integer("iterations", self.iterations)
         self.centres_, _ = _clusters(stacked(bags, least=words, what="words"), words, seed, iterations)
         return self
 
@@ -186,9 +175,9 @@ class DiagonalGMM(BaseEstimator):  # type: ignore[misc]
             An argument is not allowed, a bag cannot be used (see `idt.encoding.bags`), or there are fewer descriptors
             than Gaussians.
         """
-        components, seed = whole(self.components, "components"), whole(self.seed, "seed", 0)
-        iterations, floor = whole(self.iterations, "iterations"), number(self.variance_floor, "variance_floor")
-        tolerance = number(self.tolerance, "tolerance")
+        components, seed = checked_integer("components", self.components), checked_integer("seed", self.seed, 0)
+        iterations = checked_integer("iterations", self.iterations)
+        floor, tolerance = (checked_positive(name, getattr(self, name)) for name in ("variance_floor", "tolerance"))
         data = stacked(bags, least=components, what="Gaussians")
         shift, gain = _standard(data.mean(axis=0, dtype=np.float64), data.std(axis=0, dtype=np.float64))
         self.log_likelihood_: list[float] = []

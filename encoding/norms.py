@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from idt.encoding.bags import Array, Float32, Float64, number, whole
+from idt._util.checks import checked_integer, checked_positive
+from idt.encoding.bags import Array, Float32, Float64
 from idt.errors import ParameterError
 
 STEPS = ("power", "l1", "l2", "intra")
@@ -36,7 +37,7 @@ def l2(x: Array) -> Float32:
 
 def power(x: Array, exponent: float = 0.5) -> Float32:
     """Return sign(x) |x|^exponent, 0.5 being the signed square root (Perronnin et al., ECCV 2010)."""
-    number(exponent, "exponent")
+    checked_positive("exponent", exponent)
     x = np.asarray(x, np.float32)
     raised = np.sqrt(np.abs(x)) if exponent == 0.5 else np.abs(x) ** np.float32(exponent)
     return np.copysign(raised, x)
@@ -45,7 +46,7 @@ def power(x: Array, exponent: float = 0.5) -> Float32:
 def intra(x: Array, blocks: int) -> Float32:
     """Return the vectors, each of the `blocks` equal parts L2-normalised (Arandjelović and Zisserman, CVPR 2013)."""
     x = np.asarray(x, np.float32)
-    if whole(blocks, "blocks") < 1 or x.shape[-1] % blocks:
+    if checked_integer("blocks", blocks) < 1 or x.shape[-1] % blocks:
         raise ParameterError(f"blocks is {blocks}: it must divide the {x.shape[-1]} values of a vector.")
     return l2(x.reshape(*x.shape[:-1], blocks, x.shape[-1] // blocks)).reshape(x.shape)
 

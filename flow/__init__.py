@@ -106,9 +106,9 @@ def sequence(frames: Iterable[npt.ArrayLike], *, step: int = 1, method: str = "t
     ParameterError, DeviceError
         See `compute`; for images when they are reached.
     """
-    from idt._util.threads import checked_count
+    from idt._util.checks import checked_integer
 
-    step = checked_count("step", step)
+    step = checked_integer("step", step)
     return pairs(_steps(frames, step), method=method, device=device, params=params, threads=threads)
 
 
@@ -144,11 +144,11 @@ def pairs(images: Iterable[Pair], *, method: str = "tvl1", device: str = "cpu",
     ParameterError, DeviceError
         See `compute`; for images when they are reached.
     """
-    from idt._util.threads import checked_count
+    from idt._util.checks import checked_integer
     from idt.flow.devices import gpus_of, on_cpu, on_gpus
 
     chosen = method_for(method)
-    threads = checked_count("threads", threads)
+    threads = checked_integer("threads", threads)
     if method != "tvl1":
         if params is not None:
             raise ParameterError(f"params are given, but {method} has none: they are those of tvl1.")

@@ -6,7 +6,6 @@ import glob
 import hashlib
 import math
 import os
-import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
+from idt._util.text import natural_key
 from idt.errors import ParameterError, VideoError
 
 Source: TypeAlias = str | os.PathLike[str] | np.ndarray
@@ -467,9 +467,5 @@ def _find(source: Source) -> Path | list[Path] | np.ndarray:
 
 def _images(paths: Iterable[Path]) -> list[Path]:
     """Return the image files among `paths`, numbers in their names in order of value."""
-    def natural(path: Path) -> tuple[list[str | int], str]:
-        parts = re.split(r"([0-9]+)", str(path))
-        return [int(part) if part.isdecimal() else part for part in parts], str(path)
-
     return sorted((p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-                   and p.is_file()), key=natural)
+                   and p.is_file()), key=lambda p: (natural_key(str(p)), str(p)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,3 +27,8 @@ def allowed_text(value: Any, allowed: Sequence[Any]) -> str:
     """Return the end of a sentence about a value that is none of those that are allowed: these, and the nearest."""
     names = [str(a) for a in allowed]
     return ", ".join(names) + nearest(str(value), names)
+
+
+def natural_key(text: str) -> list[tuple[int, str]]:
+    """Return what text is sorted by so that numbers in it count by their value: g2 comes before g10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", text)]

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import numbers
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 
-from idt.errors import ParameterError
-
 S = TypeVar("S")
 T = TypeVar("T")
-
-
-def checked_count(name: str, value: Any) -> int:
-    """Return a number of threads or frames; `ParameterError` unless it is an integer from 1, NumPy's included."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ParameterError(f"{name} is {value!r}: it must be an integer from 1.")
-    return int(value)
 
 
 def ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:

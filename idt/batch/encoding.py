@@ -126,13 +126,13 @@ def encode_videos(inputs: Inputs, output: Paths, codebook: Paths, *, window: int
     OutputError
         The output folder cannot be made.
     """
-    from idt._util.threads import checked_count
+    from idt._util.checks import checked_integer
     from idt.features.record import Features
     from idt.recognition.codebook_learning import load_codebook
     from idt.recognition.vectors import Vectors, checked_window, extraction_of, made_by
 
     window, stride = checked_window(window, stride)
-    checked_count("threads", threads)
+    checked_integer("threads", threads)
     book, sha256 = load_codebook(codebook), str(digest(codebook))
     jobs = encode_list(inputs, output)
     warned = False

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
+from idt._util.checks import checked_integer
 from idt._util.files import temporary_folder
-from idt._util.threads import checked_count
 from idt.errors import VideoError
 from idt.params import Params
 from idt.runner.inputs import Inputs, work_list
@@ -98,7 +98,7 @@ def estimate_flow(inputs: Inputs, output: Paths, params: FlowParams | None = Non
 
     settings = params or FlowParams()
     check_usable(settings, device)
-    if checked_count("jobs", jobs) > 1 and (gpus := gpus_of(device, settings.method)):
+    if checked_integer("jobs", jobs) > 1 and (gpus := gpus_of(device, settings.method)):
         device, jobs = one_of(device, settings.method, 0), min(jobs, len(gpus))
     videos = work_list(inputs, output, suffix=flow_suffix(settings))
     sizes = _sizes(videos, settings.start, settings.end, 1, settings.short_side)
@@ -131,7 +131,7 @@ def estimate_extraction(inputs: Inputs, output: Paths, params: Params | None = N
 
     settings = params or Params()
     work, _ = extraction(settings, text=text, encode=encode, keep=keep, threads=threads)
-    checked_count("jobs", jobs)
+    checked_integer("jobs", jobs)
     videos = work_list(inputs, output, boxes=boxes, homographies=homographies)
     sizes = _sizes(videos, settings.start, settings.end, settings.step, settings.short_side)
     usable = [job for job in sizes if sizes[job][0]]

@@ -123,9 +123,9 @@ def extraction(params: Params, *, text: bool = False, encode: Paths | None = Non
         write, kind = partial(write_vectors, codebook=codebook, sha256=sha256, threads=threads), "vectors"
         done = partial(vectors.is_done, params=params, codebook=sha256, verify=verify)
     elif keep is not None:
-        from idt._util.threads import checked_count
+        from idt._util.checks import checked_integer
 
-        write = partial(_write_sample, keep=checked_count("keep", keep))
+        write = partial(_write_sample, keep=checked_integer("keep", keep))
     else:
         return partial(extract_job, params=params, threads=threads), done
     return partial(_extract_aside, write=write, kind=kind, params=params, threads=threads), done

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
+from idt._util.checks import checked_integer
 from idt._util.files import prepared
-from idt._util.threads import checked_count
 from idt.comparison.methods import ExternalMethod, FeatureMethod, Fusion, Method, check_methods, require_name
 from idt.comparison.tables import Table, read_scores, read_vectors
 from idt.encoding.fusion import fuse
@@ -275,7 +275,7 @@ def compare(dataset: Dataset, methods: Sequence[Method], splits: Iterable[Split]
     VideoError, OutputError
         As `idt.recognition.clip_features.features_of`; `codebooks` cannot be a folder.
     """
-    methods, splits, threads = tuple(methods), tuple(splits), checked_count("threads", threads)
+    methods, splits, threads = tuple(methods), tuple(splits), checked_integer("threads", threads)
     check_methods(methods)
     check_classes(dataset)
     if not splits:

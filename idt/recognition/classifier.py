@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from idt._util.threads import checked_count, mapped
+from idt._util.checks import checked_integer
+from idt._util.threads import mapped
 from idt.encoding.bags import one_thread
 from idt.encoding.bow import BagOfWords
 from idt.encoding.codebook import DiagonalGMM, KMeans
@@ -69,7 +70,7 @@ def train(dataset: Dataset, videos: Sequence[Features], params: EncodingParams |
         There are not as many videos as clips, or clips of one class only; it is not known how all videos were extracted
         alike, so that new ones could not be; a channel is missing, or there are too few descriptors.
     """
-    params, threads = params or EncodingParams(), checked_count("threads", threads)
+    params, threads = params or EncodingParams(), checked_integer("threads", threads)
     check_number(dataset, videos)
     check_classes(dataset)
     labels = [item.label for item in dataset.items]

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from idt import __version__
+from idt._util.checks import checked_integer
 from idt._util.files import prepared, replacing
 from idt._util.hashing import json_digest
-from idt._util.threads import checked_count, mapped
+from idt._util.threads import mapped
 from idt.encoding.bags import one_thread
 from idt.encoding.bow import BagOfWords
 from idt.encoding.codebook import DiagonalGMM, KMeans, sample
@@ -55,7 +56,7 @@ def learn_codebook(videos: Sequence[Features], params: EncodingParams | None = N
     ParameterError
         A video lacks a channel or has a descriptor that is NaN or infinite, or there are too few descriptors.
     """
-    params, threads = params or EncodingParams(), checked_count("threads", threads)
+    params, threads = params or EncodingParams(), checked_integer("threads", threads)
     learner, names = Learner(videos), tuple[str, ...](params.channels)
     channels = {}
     with one_thread():  # around all threads: the limit is that of the process

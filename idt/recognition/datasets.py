@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from idt._util.text import allowed_text
+from idt._util.text import allowed_text, natural_key
 from idt.errors import FormatError, ParameterError, VideoError
 from idt.runner.inputs import VIDEO_SUFFIXES, read_csv, read_list
 from idt.video import IMAGE_SUFFIXES
@@ -325,7 +325,7 @@ def _leave_one_out(dataset: Dataset) -> list[Split]:
                              f"{dataset.items[groups.index(None)].path}: choose k-fold or hold-out, or name the groups "
                              "in a CSV.")
     return [_split(str(name), [group != name for group in groups], [group == name for group in groups])
-            for name in sorted(set(groups), key=_natural)]
+            for name in sorted(set(groups), key=lambda group: natural_key(group or ""))]
 
 
 def _deal(counts: NDArray[np.int64], order: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
@@ -370,11 +370,6 @@ def _check_split(dataset: Dataset, split: Split) -> None:
         if dataset.items[i].label not in trained:
             raise ParameterError(f"{dataset.name}, {split.name}: the class {dataset.items[i].label!r} is tested but "
                                  "absent from the training side: it needs clips of two groups at least.")
-
-
-def _natural(text: str | None) -> list[tuple[int, str]]:
-    """Return a sorting key by which g2 comes before g10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text or "")]
 
 
 # Layouts that are folders

@@ -16,7 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from idt._util.threads import checked_count, mapped
+from idt._util.checks import checked_integer
+from idt._util.threads import mapped
 from idt.encoding.bags import one_thread
 from idt.encoding.model import Codebook
 from idt.encoding.svm import LinearSVM, chi2_distances, gram, mean_distance, rbf_chi2_kernel
@@ -196,7 +197,7 @@ def evaluate(dataset: Dataset, videos: Sequence[Features], splits: Iterable[Spli
     ParameterError
         There are not as many videos as clips, a channel is missing, or too few descriptors.
     """
-    params, threads = params or EncodingParams(), checked_count("threads", threads)
+    params, threads = params or EncodingParams(), checked_integer("threads", threads)
     check_number(dataset, videos)
     labels = labels_of(dataset)
     seconds = dict.fromkeys(STEPS, 0.0)

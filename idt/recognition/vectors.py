@@ -10,10 +10,11 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from idt._util.checks import checked_integer
 from idt._util.fields import Parameters, choice, number, parameters_table
 from idt._util.files import replacing
 from idt._util.hashing import digest, json_digest
-from idt._util.threads import checked_count, mapped
+from idt._util.threads import mapped
 from idt.encoding.bags import LazyBag, one_thread
 from idt.encoding.model import FORMAT, Codebook, read_file, write_file
 from idt.errors import FormatError, ParameterError
@@ -211,7 +212,7 @@ def encode(video: Features, codebook: Codebook, *, window: int | None = None, st
     """
     require_whole(video)
     window, stride = checked_window(window, stride)
-    threads = checked_count("threads", threads)
+    threads = checked_integer("threads", threads)
     spans = [_span(video)]
     parts: list[Array | None] = [None]
     if window is not None and stride is not None:
@@ -259,8 +260,8 @@ def checked_window(window: int | None, stride: int | None) -> tuple[int | None, 
         if stride is not None:
             raise ParameterError(f"stride is {stride}, but there is no window: give the frames of a window, too.")
         return None, None
-    window = checked_count("window", window)
-    return window, window if stride is None else checked_count("stride", stride)
+    window = checked_integer("window", window)
+    return window, window if stride is None else checked_integer("stride", stride)
 
 
 def made_by(video: Features, codebook: str, *, window: int | None = None, stride: int | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar
 
+from idt._util.checks import checked_integer
 from idt._util.text import allowed_text
 from idt.errors import IdtError, ParameterError
 
@@ -85,9 +86,8 @@ class Workers:
     shard: tuple[int, int] | str | None = None
 
     def __post_init__(self) -> None:
-        for name, value, least in (("jobs", 1 if self.jobs is None else self.jobs, 1), ("retries", self.retries, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ParameterError(f"{name} is {value!r}: it must be an integer from {least}.")
+        checked_integer("jobs", 1 if self.jobs is None else self.jobs)
+        checked_integer("retries", self.retries, 0)
         if self.timeout is not None and not 0 < self.timeout < float("inf"):
             raise ParameterError(f"timeout is {self.timeout!r}: it must be a number of seconds above 0.")
         if self.backend not in _BACKENDS:

@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 
 from idt import __version__
+from idt._util.checks import checked_integer
 from idt._util.hashing import digest
 from idt._util.kernels import is_cached
-from idt._util.threads import OneOpenCVThread, ahead, checked_count
+from idt._util.threads import OneOpenCVThread, ahead
 from idt.errors import FormatError, ParameterError
 from idt.features.record import FORMAT, Features, FeatureWriter
 from idt.flow import method_for
@@ -108,7 +109,7 @@ def stream(
         A parameter, box file or homographies file is unusable, or two inputs contradict each other.
     """
     params = params or Params()
-    threads = checked_count("threads", threads)
+    threads = checked_integer("threads", threads)
     for name, value in (("homographies", homographies), ("boxes", boxes)):
         if value is not None and not params.camera:
             raise ParameterError(f"{name} are given, but camera is off: leave one of the two out.")

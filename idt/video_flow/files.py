@@ -24,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from idt import __version__, flow
+from idt._util.checks import checked_integer
 from idt._util.files import replacing, replacing_folder
 from idt._util.hashing import json_digest
 from idt._util.npz import is_sound
-from idt._util.threads import OneOpenCVThread, checked_count, end_of
+from idt._util.threads import OneOpenCVThread, end_of
 from idt.errors import FormatError, IdtError, OutputError, ParameterError
 from idt.flow import files
 from idt.flow.colours import flow_colours
@@ -82,7 +83,7 @@ def write_flow(source: Source, path: FilePath, params: FlowParams | None = None,
         The files cannot be written, or their number is not what the frames of the video give.
     """
     params = params or FlowParams()
-    threads = checked_count("threads", threads)
+    threads = checked_integer("threads", threads)
     who = identity(source)
     with OneOpenCVThread(), opened(source, params, threads) as reader:
         first = next(reader, None)  # a video that cannot be read makes no folder

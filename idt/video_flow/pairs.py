@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from idt import flow
+from idt._util.checks import checked_integer
 from idt._util.kernels import is_cached
-from idt._util.threads import OneOpenCVThread, ahead, checked_count, mapped
+from idt._util.threads import OneOpenCVThread, ahead, mapped
 from idt.flow.pyramid import scale_factors
 from idt.params import Params
 from idt.trajectories import camera, sampling
@@ -90,7 +91,7 @@ def video_flow(source: Source, params: FlowParams | None = None, *, device: str 
         There is no such device.
     """
     params = params or FlowParams()
-    threads = checked_count("threads", threads)
+    threads = checked_integer("threads", threads)
     return _video_flow(source, params, device, threads)
 
 
