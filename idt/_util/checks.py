@@ -18,6 +18,10 @@ def checked_integer(name: str, value: Any, least: int = 1) -> int:
 
 def checked_positive(name: str, value: Any) -> float:
     """Return a number above 0 as a float, NumPy's included; `ParameterError` of anything else."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+    try:
+        number = float(value) if not isinstance(value, bool) and isinstance(value, Real) else math.nan
+    except OverflowError:  # an integer that is no float
+        number = math.inf
+    if not 0 < number < math.inf:
         raise ParameterError(f"{name} is {value!r}: it must be a number above 0.")
-    return float(value)
+    return number
